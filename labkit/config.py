@@ -1,0 +1,306 @@
+"""Config: every setting of labkit in one frozen, typed object.
+
+Sources, the later wins: defaults, `labkit.toml` in the working folder, `LABKIT_*` variables, arguments. A name nobody
+knows is an error that tells the nearest valid one. Units stand in the names; rates are fractions. Secrets are not
+settings: keys come from the environment or the keyring (see `labkit.exchange`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from labkit.errors import ConfigError
+
+Positive = Annotated[float, Meta(gt=0)]
+PositiveInt = Annotated[int, Meta(gt=0)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+NonNegative = Annotated[float, Meta(ge=0)]
+SymbolName = Annotated[str, Meta(pattern=r"^[A-Z0-9_]{2,30}$|^[^\x00-\x7f]+[A-Z0-9]*$")]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections of the configuration."""
+
+
+class TraderConfig(Section):
+    """What the SelfLearningTrader believes about time, cost and risk (defaults: reference/self-learning §3)."""
+
+    decision_every_minutes: Annotated[int, Meta(ge=1, le=240)] = 5
+    """A symbol is decided on every so many market minutes, symbols staggered."""
+    horizon_minutes: Annotated[int, Meta(ge=5, le=1440)] = 30
+    """Time-out of a bracket."""
+    barrier_sigmas: Annotated[float, Meta(ge=0.2, le=5)] = 1.0
+    """Stop and target distance in units of the horizon's volatility."""
+    cost_margin: Annotated[float, Meta(ge=0, le=10)] = 0.25
+    """Trade only if the expected value exceeds this multiple of the cost."""
+    kelly_fraction: Annotated[float, Meta(ge=0, le=1)] = 0.25
+    max_leverage_per_symbol: Annotated[float, Meta(gt=0, le=20)] = 0.5
+    """Cap on notional over equity, per symbol."""
+    cold_start_labels: Annotated[float, Meta(ge=0)] = 1000.0
+    """Sizes ramp up linearly until this many weighted labels have matured."""
+    slippage_rate: Annotated[float, Meta(ge=0, le=0.05)] = 0.0
+    """Expected slippage per side beyond half the spread, as a fraction."""
+    taker_fee_rate: Annotated[float, Meta(ge=0, le=0.01)] = 0.0005
+    prior_confidence_z: Annotated[float, Meta(ge=0, le=5)] = 0.5
+    """How many standard errors are subtracted from the calibration slope."""
+    drawdown_half: Fraction = 0.10
+    drawdown_stop: Fraction = 0.20
+    warm_up_minutes: Annotated[int, Meta(ge=0)] = 2_880
+    trailing_start_fraction: Annotated[float, Meta(ge=0, le=1)] = 0.6
+    """The trailing stop arms once this fraction of the way to the target is earned."""
+    trailing_gap_fraction: Annotated[float, Meta(gt=0, le=1)] = 0.4
+    """Distance of the trailing stop from the best price, as a fraction of the stop distance."""
+
+
+class RiskConfig(Section):
+    """Hard caps that hold whatever the trader wants (invariant I32)."""
+
+    max_order_notional: Decimal = Decimal(25_000)
+    max_position_notional: Decimal = Decimal(50_000)
+    max_open_positions: Annotated[int, Meta(ge=1, le=400)] = 10
+    max_daily_loss_fraction: Fraction = 0.10
+    max_orders_per_minute: PositiveInt = 60
+    leverage: Annotated[int, Meta(ge=1, le=125)] = 5
+    """Leverage set at the exchange for every traded symbol."""
+
+
+class MonitorConfig(Section):
+    """WebSocketMonitor: when a stream counts as stale and how it comes back."""
+
+    stale_after_ms: PositiveInt = 3_000
+    """A quote older than this (market time, scaled with speed) is never used for a decision."""
+    open_timeout_ms: PositiveInt = 5_000
+    backoff_first_ms: PositiveInt = 250
+    backoff_cap_ms: PositiveInt = 30_000
+    backoff_reset_after_ms: PositiveInt = 30_000
+    rotate_after_hours: Annotated[float, Meta(gt=0, lt=24)] = 23.0
+    liquidity_scale: Positive = 10.0
+    """`get_liquidity_score` is (bid quantity + ask quantity) / this, capped to 1."""
+    streams_per_connection: Annotated[int, Meta(ge=1, le=1024)] = 1024
+
+
+class ClientConfig(Section):
+    """BinanceClient: time, limits and patience."""
+
+    receive_window_ms: Annotated[int, Meta(ge=1, le=60_000)] = 5_000
+    request_timeout_ms: PositiveInt = 10_000
+    weight_share: Fraction = 0.8
+    """Share of the exchange's request weight labkit allows itself."""
+    listen_key_every_ms: PositiveInt = 20 * 60_000
+    reconcile_every_ms: PositiveInt = 60_000
+
+
+class PaperConfig(Section):
+    """PaperExchange: the account and what the exchange charges."""
+
+    opening_balance: Decimal = Decimal(10_000)
+    maker_fee_rate: Decimal = Decimal("0.0002")
+    taker_fee_rate: Decimal = Decimal("0.0005")
+    cross_margin: bool = True
+    history_days: Annotated[int, Meta(ge=1, le=120)] = 21
+    """How much of the simulated past exists before the lab opens."""
+    planted_edge: Annotated[float, Meta(ge=-1, le=1)] = 0.12
+    """Momentum drift of the simulated market in units of one minute's volatility (0 = no edge). Always disclosed."""
+    quotes_per_second: Annotated[float, Meta(gt=0, le=50)] = 1.0
+    """Simulated quote updates per symbol and market second."""
+
+
+class ReportConfig(Section):
+    """DailyReporter."""
+
+    at_utc: Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "00:00"
+    timeout_seconds: PositiveInt = 180
+
+
+class Config(Section):
+    """All settings of a lab.
+
+    `market` is `simulated`, `tape` or `live`: whose prices the paper exchange trades at. `speed` is market seconds per
+    wall second; `"max"` runs in virtual time.
+    """
+
+    symbols: Annotated[tuple[SymbolName, ...], Meta(min_length=1)] = (
+        "BTCUSDT",
+        "ETHUSDT",
+        "SOLUSDT",
+        "BNBUSDT",
+        "XRPUSDT",
+        "DOGEUSDT",
+    )
+    market: Annotated[str, Meta(pattern=r"^(simulated|tape)$")] = "simulated"
+    tapes: tuple[str, ...] = ()
+    seed: Annotated[int, Meta(ge=0)] = 1
+    speed: Annotated[float, Meta(gt=0, le=1000)] | str = 30.0
+    data_dir: str = "data"
+    market_start: str = "2026-01-05T00:00:00Z"
+    """First moment of the simulated market that is lived through rather than remembered."""
+    trader: TraderConfig = TraderConfig()
+    risk: RiskConfig = RiskConfig()
+    monitor: MonitorConfig = MonitorConfig()
+    client: ClientConfig = ClientConfig()
+    paper: PaperConfig = PaperConfig()
+    report: ReportConfig = ReportConfig()
+
+    @property
+    def TRADING_SYMBOLS(self) -> list[str]:  # noqa: N802 - the name the first design of labkit used
+        """The traded symbols as a list."""
+        return list(self.symbols)
+
+    @property
+    def virtual_time(self) -> bool:
+        """True if time is virtual: as fast as the machine allows."""
+        return self.speed == "max"
+
+    def fingerprint(self) -> str:
+        """A short hash of everything that can change a decision (not where files live, nor how fast time runs)."""
+        plain = to_plain(self)
+        del plain["data_dir"], plain["speed"]
+        return hashlib.sha256(msgspec.json.encode(plain, order="deterministic")).hexdigest()[:16]
+
+
+def to_plain(config: Section) -> dict[str, Any]:
+    """The configuration as nested dictionaries of plain values."""
+    plain: dict[str, Any] = msgspec.to_builtins(config)
+    return plain
+
+
+def load_config(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    folder: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """The configuration from defaults, `labkit.toml`, `LABKIT_*` variables and `overrides`, the later wins.
+
+    Args:
+        overrides: nested or dotted names, e.g. `{"speed": 60, "trader.horizon_minutes": 20}`.
+        folder: where `labkit.toml` is looked for; the working folder if None.
+        environ: the environment; `LABKIT_TRADER__HORIZON_MINUTES=20` sets `trader.horizon_minutes`.
+
+    Raises:
+        ConfigError: a name nobody knows (the nearest one is told) or a value out of range, with field and source.
+    """
+    merged: dict[str, Any] = {}
+    for source, values in (
+        ("labkit.toml", _from_file((folder or Path.cwd()) / "labkit.toml")),
+        ("environment", _from_environment(os.environ if environ is None else environ)),
+        ("arguments", dict(overrides or {})),
+    ):
+        for dotted, value in _flatten(values).items():
+            _check_name(dotted, source)
+            _set(merged, dotted, _number_if_it_is_one(value) if dotted == "speed" else value)
+    try:
+        config = msgspec.convert(merged, Config, strict=False)
+    except msgspec.ValidationError as error:
+        field = str(error).partition("`$")[2].strip("`.").removesuffix("`")
+        raise ConfigError(f"setting {field or '?'}: {str(error).partition(' - at')[0]}", field=field) from error
+    _check_whole(config)
+    return config
+
+
+_IGNORED_VARIABLES = {"LABKIT_REAL_DATA", "LABKIT_API_KEY", "LABKIT_API_SECRET"}
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return {}
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}", field=str(path)) from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith("LABKIT_") or name in _IGNORED_VARIABLES:
+            continue
+        dotted = name.removeprefix("LABKIT_").lower().replace("__", ".")
+        # Lists are written with commas.
+        found[dotted] = [part.strip() for part in text.split(",") if part.strip()] if dotted in _LISTS else text
+    return found
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        dotted = f"{prefix}{name}"
+        if isinstance(value, Section):
+            value = to_plain(value)
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{dotted}.")
+        else:
+            flat[dotted] = value
+    return flat
+
+
+def _names(section: type[Section], prefix: str = "") -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    for field in msgspec.structs.fields(section):
+        if isinstance(field.type, type) and issubclass(field.type, Section):
+            names |= _names(field.type, f"{prefix}{field.name}.")
+        else:
+            names[f"{prefix}{field.name}"] = field.type
+    return names
+
+
+FIELDS: dict[str, Any] = _names(Config)
+"""Every setting by its dotted name, with its type."""
+
+_LISTS = {"symbols", "tapes"}
+
+
+def _check_name(dotted: str, source: str) -> None:
+    if dotted in FIELDS:
+        return
+    near = difflib.get_close_matches(dotted, FIELDS, n=1, cutoff=0.4) or [
+        name for name in FIELDS if name.rpartition(".")[2] == dotted
+    ]
+    hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(FIELDS)}"
+    raise ConfigError(f"unknown setting {dotted!r} (from {source}); {hint}", field=dotted)
+
+
+def _number_if_it_is_one(value: Any) -> Any:
+    """Text from a file or the environment as a number, where it is one: `speed` may be a number or "max"."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
+
+
+def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, leaf = dotted.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+    tree[leaf] = list(value) if isinstance(value, tuple) else value
+
+
+def _check_whole(config: Config) -> None:
+    if isinstance(config.speed, str) and config.speed != "max":
+        raise ConfigError(
+            f"setting speed: {config.speed!r} is neither a number of market seconds per second nor 'max'", field="speed"
+        )
+    for dotted, value in _flatten(to_plain(config)).items():
+        if FIELDS[dotted] is Decimal and not Decimal(value).is_finite():
+            raise ConfigError(f"setting {dotted}: {value} is not a finite number", field=dotted)
+    if config.paper.opening_balance <= 0:
+        raise ConfigError("setting paper.opening_balance: must be above 0 USDT", field="paper.opening_balance")
+    if len(set(config.symbols)) != len(config.symbols):
+        raise ConfigError("setting symbols: a symbol is listed twice", field="symbols")
+    if config.market == "tape" and not config.tapes:
+        raise ConfigError("setting tapes: market 'tape' needs at least one recording", field="tapes")
+    for tape in config.tapes:
+        if not Path(tape).exists():
+            raise ConfigError(f"setting tapes: no such file or folder: {tape}", field="tapes")

@@ -1,0 +1,82 @@
+"""A decision and its receipt: one record per symbol and decision time, trades not taken included.
+
+Numbers here are statistics (`float`): probabilities, fractions, expected values. Money appears only after
+`labkit.trader.sizing` has turned a decision into an order.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Action(StrEnum):
+    ENTER_LONG = "enter_long"
+    ENTER_SHORT = "enter_short"
+    EXIT = "exit"
+    """Close the held position: the model now prefers the other side."""
+    HOLD = "hold"
+    """A position is open and stays open."""
+    REFUSE = "refuse"
+    """No trade; `primary_reason` says why."""
+
+
+class Gate(msgspec.Struct, frozen=True):
+    """One condition of entering: its name, whether it passed, and the numbers compared."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What the trader decided on one symbol at one minute, and why.
+
+    `probability` is that of the better side's bracket paying (soft, time-outs included); `edge`, the costs and
+    `expected_value` are fractions of notional; `leverage` is notional over equity (0 unless entering);
+    `stop_distance` and `target_distance` are fractions of the entry price.
+    """
+
+    symbol: str
+    time_ms: int
+    action: Action
+    primary_reason: str
+    side: int
+    """+1 if the better side is long, -1 if short."""
+    probability: float
+    calibration_slope: float
+    edge: float
+    fee_cost: float
+    spread_cost: float
+    slippage_cost: float
+    funding_cost: float
+    execution_gap_cost: float
+    expected_value: float
+    leverage: float
+    stop_distance: float
+    target_distance: float
+    horizon_minutes: int
+    features: dict[str, float]
+    contributions: dict[str, float]
+    """Approximate share of each feature in the log-odds of the better side, weighted over experts."""
+    expert_probabilities: dict[str, float]
+    expert_weights: dict[str, float]
+    gates: tuple[Gate, ...]
+    smallest_change: str
+    """In words: what would have flipped this decision."""
+
+
+class VirtualPosition(msgspec.Struct, frozen=True, kw_only=True):
+    """A bracket that is only imagined: it lives like a real one and closes into a label."""
+
+    symbol: str
+    side: int
+    opened_ms: int
+    entry_price: float
+    stop_price: float
+    target_price: float
+    due_ms: int
+    last_price: float
+    result: float
+    """Gross result so far as a fraction of the entry price."""

@@ -1,0 +1,215 @@
+"""Everything that can happen to the engine, as immutable events (the only way its state may change).
+
+Each event has `time_ms`, the market time at which the engine met it. `labkit.engine.engine.Engine.apply` is a plain
+function of these; the ledger stores them and every past state is a fold over them.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+from labkit.domain.market_events import Bar, MarkPrice, Quote
+from labkit.domain.orders import Fill, Order
+
+
+class Loop(StrEnum):
+    """The deadlines the scheduler keeps."""
+
+    REAL = "real_loop"
+    """Every 60 s, just after the minute closes: context, decision, orders."""
+    VIRTUAL = "virtual_loop"
+    """Every 10 s: virtual positions are re-marked."""
+    MONITOR = "position_monitor"
+    """Every second: exits of open positions."""
+    REPORT = "daily_report"
+    """Once a day at the set UTC time."""
+
+
+class EngineEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Base of all events; `time_ms` is the market time in UTC milliseconds."""
+
+    time_ms: int
+
+
+class EngineStarted(EngineEvent):
+    """A new epoch begins: one owner, one number, written before anything else (invariant I26)."""
+
+    epoch: int
+    market: str
+    disclosure: str
+    symbols: tuple[str, ...]
+    config_hash: str
+
+
+class EngineStopped(EngineEvent):
+    reason: str
+
+
+class AccountObserved(EngineEvent):
+    """A reconciling look at the exchange's account (wallet and signed positions)."""
+
+    wallet_balance: Decimal
+    positions: dict[str, Decimal]
+    open_client_order_ids: tuple[str, ...] = ()
+
+
+class Deposited(EngineEvent):
+    """Money that came from outside: the opening balance or a transfer. `key` makes it happen once."""
+
+    amount: Decimal
+    key: str
+
+
+class TraderWarmed(EngineEvent):
+    """The trader lived through history up to `last_open_time_ms`; its state is the checkpoint of that hash."""
+
+    state_hash: str
+    bars: int
+    last_open_time_ms: int
+
+
+class MinuteClosed(EngineEvent):
+    """The real loop's context: the bars of one closed minute and the quotes and marks at hand.
+
+    A symbol missing from `bars` had no usable bar; one missing from `quotes` had no fresh quote. `stale` names why.
+    """
+
+    open_time_ms: int
+    bars: dict[str, Bar]
+    quotes: dict[str, Quote]
+    marks: dict[str, MarkPrice]
+    stale: dict[str, str] = {}
+    entries_allowed: bool = True
+    entries_refused_because: str = ""
+
+
+class MonitorTicked(EngineEvent):
+    """The position monitor's look at the symbols with an open position. `quotes` holds fresh quotes only."""
+
+    quotes: dict[str, Quote]
+    marks: dict[str, MarkPrice]
+
+
+class VirtualTicked(EngineEvent):
+    """The virtual loop's look at the quotes: re-marks virtual positions."""
+
+    quotes: dict[str, Quote]
+
+
+class OrderChanged(EngineEvent):
+    """The exchange told the state of an order, and possibly one fill (stream or query; applying twice = once)."""
+
+    order: Order
+    fill: Fill | None = None
+
+
+class OrderRefused(EngineEvent):
+    """A definite no to an intent."""
+
+    client_order_id: str
+    code: int
+    message: str
+
+
+class OrderInDoubt(EngineEvent):
+    """An intent was sent and its outcome is unknown; it is being settled by asking."""
+
+    client_order_id: str
+    cause: str
+
+
+class OrderNeverPlaced(EngineEvent):
+    """The fence rule proved that an intent never reached the book."""
+
+    client_order_id: str
+    evidence: str
+
+
+class FundingPaid(EngineEvent):
+    """A funding settlement hit the wallet: negative amounts are paid. Key: (symbol, funding_time_ms)."""
+
+    symbol: str
+    funding_time_ms: int
+    amount: Decimal
+
+
+class WalletAdjusted(EngineEvent):
+    """Another change of the wallet the exchange told us of (liquidation fee, insurance, transfer). `key` is unique."""
+
+    amount: Decimal
+    cause: str
+    key: str
+
+
+class CloseRequested(EngineEvent):
+    """A person asked to close (part of) a position, or all of them with `symbol=""`."""
+
+    symbol: str
+    quantity: Decimal | None = None
+    source: str = "user"
+
+
+class ExitsChanged(EngineEvent):
+    """A person moved the stop or the target of an open position; None leaves it as it is."""
+
+    symbol: str
+    stop_price: Decimal | None = None
+    target_price: Decimal | None = None
+
+
+class EntriesPaused(EngineEvent):
+    """A person (or a fault) stopped or resumed new entries; exits always go on."""
+
+    paused: bool
+    reason: str
+
+
+class BreakerMoved(EngineEvent):
+    """The circuit breaker changed its level."""
+
+    level: str
+    cause: str
+    until_ms: int | None = None
+
+
+class FeedChanged(EngineEvent):
+    """A stream connected, was lost, or a symbol turned stale or fresh."""
+
+    what: str
+    healthy: bool
+    cause: str
+
+
+class ReportWritten(EngineEvent):
+    """The report of one UTC day (`YYYY-MM-DD`) was written, or failed."""
+
+    day: str
+    path: str
+    error: str = ""
+
+
+Event = (
+    EngineStarted
+    | EngineStopped
+    | AccountObserved
+    | Deposited
+    | TraderWarmed
+    | MinuteClosed
+    | MonitorTicked
+    | VirtualTicked
+    | OrderChanged
+    | OrderRefused
+    | OrderInDoubt
+    | OrderNeverPlaced
+    | FundingPaid
+    | WalletAdjusted
+    | CloseRequested
+    | ExitsChanged
+    | EntriesPaused
+    | BreakerMoved
+    | FeedChanged
+    | ReportWritten
+)

@@ -1,0 +1,1 @@
+"""The edge: real clocks, sockets and event loops. Everything inward of it is told the time and handed bytes."""

@@ -1,0 +1,1 @@
+"""Bytes ⇄ domain, in both directions, for client and exchange alike. The only home of one-letter names."""
