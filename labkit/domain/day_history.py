@@ -1,0 +1,61 @@
+"""DayHistory: one UTC day of a lab, folded from its ledger. What a report is made of."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from labkit.domain.decisions import Decision
+from labkit.domain.orders import Fill
+from labkit.domain.snapshot import AccountRow, ClosedTrade, EventRow, LearningRow, PositionRow
+
+
+class EquityPoint(msgspec.Struct, frozen=True):
+    """The account at one moment, in quote asset; equity is at mark price."""
+
+    time_ms: int
+    wallet_balance: Decimal
+    equity: Decimal
+
+
+class FundingPayment(msgspec.Struct, frozen=True):
+    """One settlement; negative amounts were paid."""
+
+    time_ms: int
+    symbol: str
+    amount: Decimal
+
+
+class LearningPoint(msgspec.Struct, frozen=True):
+    time_ms: int
+    learning: LearningRow
+
+
+class DayHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything of one UTC day, in time order. The day may still be running: `end_ms` is the last moment known."""
+
+    day: str
+    """`YYYY-MM-DD`, UTC."""
+    start_ms: int
+    end_ms: int
+    market: str
+    disclosure: str
+    symbols: tuple[str, ...]
+    config_fingerprint: str
+    account_at_start: AccountRow
+    account_at_end: AccountRow
+    equity: tuple[EquityPoint, ...]
+    fills: tuple[Fill, ...]
+    funding: tuple[FundingPayment, ...]
+    trades: tuple[ClosedTrade, ...]
+    """Round trips closed on this day."""
+    open_positions: tuple[PositionRow, ...]
+    decisions: tuple[Decision, ...]
+    learning: tuple[LearningPoint, ...]
+    virtual_closed: int
+    events: tuple[EventRow, ...]
+    """Breaker, feed, refusals, user actions: what a person should know of."""
+    first_sequence: int
+    last_sequence: int
+    ledger_hash: str
