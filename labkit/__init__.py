@@ -1,0 +1,1 @@
+"""labkit: a trading laboratory that lives in a Jupyter notebook."""

@@ -1,0 +1,1 @@
+"""What the market is and was: live quotes over WebSocket, history, candles."""

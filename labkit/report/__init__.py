@@ -1,0 +1,1 @@
+"""The daily report: tables, figures and the notebook run that makes them."""

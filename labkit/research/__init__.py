@@ -1,0 +1,1 @@
+"""Looking back and forward with the same decision code: backtests, sweeps, statistics."""

@@ -1,0 +1,1 @@
+"""What decides: features, learner, policy, sizing, exits and the receipt of every decision."""
