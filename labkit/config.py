@@ -32,7 +32,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Base of all sections of the configuration."""
 
 
-class TraderConfig(Section):
+class TraderConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the SelfLearningTrader believes about time, cost and risk (defaults: reference/self-learning §3)."""
 
     decision_every_minutes: Annotated[int, Meta(ge=1, le=240)] = 5
@@ -62,7 +62,7 @@ class TraderConfig(Section):
     """Distance of the trailing stop from the best price, as a fraction of the stop distance."""
 
 
-class RiskConfig(Section):
+class RiskConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Hard caps that hold whatever the trader wants (invariant I32)."""
 
     max_order_notional: Decimal = Decimal(25_000)
@@ -74,7 +74,7 @@ class RiskConfig(Section):
     """Leverage set at the exchange for every traded symbol."""
 
 
-class MonitorConfig(Section):
+class MonitorConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """WebSocketMonitor: when a stream counts as stale and how it comes back."""
 
     stale_after_ms: PositiveInt = 3_000
@@ -89,7 +89,7 @@ class MonitorConfig(Section):
     streams_per_connection: Annotated[int, Meta(ge=1, le=1024)] = 1024
 
 
-class ClientConfig(Section):
+class ClientConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """BinanceClient: time, limits and patience."""
 
     receive_window_ms: Annotated[int, Meta(ge=1, le=60_000)] = 5_000
@@ -100,7 +100,7 @@ class ClientConfig(Section):
     reconcile_every_ms: PositiveInt = 60_000
 
 
-class PaperConfig(Section):
+class PaperConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """PaperExchange: the account and what the exchange charges."""
 
     opening_balance: Decimal = Decimal(10_000)
@@ -115,14 +115,14 @@ class PaperConfig(Section):
     """Simulated quote updates per symbol and market second."""
 
 
-class ReportConfig(Section):
+class ReportConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """DailyReporter."""
 
     at_utc: Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "00:00"
     timeout_seconds: PositiveInt = 180
 
 
-class Config(Section):
+class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of a lab.
 
     `market` is `simulated`, `tape` or `live`: whose prices the paper exchange trades at. `speed` is market seconds per

@@ -34,7 +34,7 @@ class EngineEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     time_ms: int
 
 
-class EngineStarted(EngineEvent):
+class EngineStarted(EngineEvent, frozen=True, kw_only=True):
     """A new epoch begins: one owner, one number, written before anything else (invariant I26)."""
 
     epoch: int
@@ -44,11 +44,11 @@ class EngineStarted(EngineEvent):
     config_hash: str
 
 
-class EngineStopped(EngineEvent):
+class EngineStopped(EngineEvent, frozen=True, kw_only=True):
     reason: str
 
 
-class AccountObserved(EngineEvent):
+class AccountObserved(EngineEvent, frozen=True, kw_only=True):
     """A reconciling look at the exchange's account (wallet and signed positions)."""
 
     wallet_balance: Decimal
@@ -56,14 +56,14 @@ class AccountObserved(EngineEvent):
     open_client_order_ids: tuple[str, ...] = ()
 
 
-class Deposited(EngineEvent):
+class Deposited(EngineEvent, frozen=True, kw_only=True):
     """Money that came from outside: the opening balance or a transfer. `key` makes it happen once."""
 
     amount: Decimal
     key: str
 
 
-class TraderWarmed(EngineEvent):
+class TraderWarmed(EngineEvent, frozen=True, kw_only=True):
     """The trader lived through history up to `last_open_time_ms`; its state is the checkpoint of that hash."""
 
     state_hash: str
@@ -71,7 +71,7 @@ class TraderWarmed(EngineEvent):
     last_open_time_ms: int
 
 
-class MinuteClosed(EngineEvent):
+class MinuteClosed(EngineEvent, frozen=True, kw_only=True):
     """The real loop's context: the bars of one closed minute and the quotes and marks at hand.
 
     A symbol missing from `bars` had no usable bar; one missing from `quotes` had no fresh quote. `stale` names why.
@@ -86,27 +86,27 @@ class MinuteClosed(EngineEvent):
     entries_refused_because: str = ""
 
 
-class MonitorTicked(EngineEvent):
+class MonitorTicked(EngineEvent, frozen=True, kw_only=True):
     """The position monitor's look at the symbols with an open position. `quotes` holds fresh quotes only."""
 
     quotes: dict[str, Quote]
     marks: dict[str, MarkPrice]
 
 
-class VirtualTicked(EngineEvent):
+class VirtualTicked(EngineEvent, frozen=True, kw_only=True):
     """The virtual loop's look at the quotes: re-marks virtual positions."""
 
     quotes: dict[str, Quote]
 
 
-class OrderChanged(EngineEvent):
+class OrderChanged(EngineEvent, frozen=True, kw_only=True):
     """The exchange told the state of an order, and possibly one fill (stream or query; applying twice = once)."""
 
     order: Order
     fill: Fill | None = None
 
 
-class OrderRefused(EngineEvent):
+class OrderRefused(EngineEvent, frozen=True, kw_only=True):
     """A definite no to an intent."""
 
     client_order_id: str
@@ -114,21 +114,21 @@ class OrderRefused(EngineEvent):
     message: str
 
 
-class OrderInDoubt(EngineEvent):
+class OrderInDoubt(EngineEvent, frozen=True, kw_only=True):
     """An intent was sent and its outcome is unknown; it is being settled by asking."""
 
     client_order_id: str
     cause: str
 
 
-class OrderNeverPlaced(EngineEvent):
+class OrderNeverPlaced(EngineEvent, frozen=True, kw_only=True):
     """The fence rule proved that an intent never reached the book."""
 
     client_order_id: str
     evidence: str
 
 
-class FundingPaid(EngineEvent):
+class FundingPaid(EngineEvent, frozen=True, kw_only=True):
     """A funding settlement hit the wallet: negative amounts are paid. Key: (symbol, funding_time_ms)."""
 
     symbol: str
@@ -136,7 +136,7 @@ class FundingPaid(EngineEvent):
     amount: Decimal
 
 
-class WalletAdjusted(EngineEvent):
+class WalletAdjusted(EngineEvent, frozen=True, kw_only=True):
     """Another change of the wallet the exchange told us of (liquidation fee, insurance, transfer). `key` is unique."""
 
     amount: Decimal
@@ -144,7 +144,7 @@ class WalletAdjusted(EngineEvent):
     key: str
 
 
-class CloseRequested(EngineEvent):
+class CloseRequested(EngineEvent, frozen=True, kw_only=True):
     """A person asked to close (part of) a position, or all of them with `symbol=""`."""
 
     symbol: str
@@ -152,7 +152,7 @@ class CloseRequested(EngineEvent):
     source: str = "user"
 
 
-class ExitsChanged(EngineEvent):
+class ExitsChanged(EngineEvent, frozen=True, kw_only=True):
     """A person moved the stop or the target of an open position; None leaves it as it is."""
 
     symbol: str
@@ -160,14 +160,14 @@ class ExitsChanged(EngineEvent):
     target_price: Decimal | None = None
 
 
-class EntriesPaused(EngineEvent):
+class EntriesPaused(EngineEvent, frozen=True, kw_only=True):
     """A person (or a fault) stopped or resumed new entries; exits always go on."""
 
     paused: bool
     reason: str
 
 
-class BreakerMoved(EngineEvent):
+class BreakerMoved(EngineEvent, frozen=True, kw_only=True):
     """The circuit breaker changed its level."""
 
     level: str
@@ -175,7 +175,7 @@ class BreakerMoved(EngineEvent):
     until_ms: int | None = None
 
 
-class FeedChanged(EngineEvent):
+class FeedChanged(EngineEvent, frozen=True, kw_only=True):
     """A stream connected, was lost, or a symbol turned stale or fresh."""
 
     what: str
@@ -183,7 +183,7 @@ class FeedChanged(EngineEvent):
     cause: str
 
 
-class ReportWritten(EngineEvent):
+class ReportWritten(EngineEvent, frozen=True, kw_only=True):
     """The report of one UTC day (`YYYY-MM-DD`) was written, or failed."""
 
     day: str

@@ -1,0 +1,48 @@
+# Two commands are enough: `make lab` opens the lab at work, `make test` proves that it works.
+# Both set everything up first; a second set-up takes no time.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8888
+BROWSER ?= auto
+STAMP := $(VENV)/.set-up
+
+.PHONY: help setup lab test deep lint format bench
+
+help:
+	@echo "make lab      open the lab in JupyterLab (PORT=8888 BROWSER=auto|none)"
+	@echo "make test     set up and run all tests"
+	@echo "make deep     the slow proofs"
+	@echo "make setup    only set up"
+	@echo "make lint     ruff and mypy          make format   ruff format"
+	@echo "make bench    the benchmarks"
+
+setup: $(STAMP)
+
+# The stamp is older than one of these files exactly when something to install may have changed.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "labkit needs Python 3.11 or newer; make setup PYTHON=python3.12 chooses one")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/labkit doctor --compile
+	@touch $(STAMP)
+
+lab: setup
+	@$(BIN)/labkit lab --port $(PORT) --browser $(BROWSER)
+
+test: setup
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout 170 notebooks
+
+deep: setup
+	@$(BIN)/python -m pytest -m deep --timeout 3000
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: setup
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: setup
+	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done

@@ -1,0 +1,292 @@
+"""Journal: an append-only, hash-chained record of events in SQLite, with an anchor outside the file.
+
+Guarantee: when `append` returns, the events are on stable storage (WAL, `synchronous=FULL`): they survive the death
+of the process, and a power cut if the drive honours flush requests. Each natural key is stored at most once, so
+redoing an append is safe. Loss or alteration of stored history is found when the journal is opened and named by its
+first bad sequence number. Not covered: loss of the disk, deliberate rewriting of journal and anchor together, network
+file systems.
+
+SQLite forgets a damaged WAL tail without a word and cannot see a flipped bit in a row; the chain over the rows and
+the high-water anchor in a file of its own turn both into errors.
+
+One writer (see `labkit.store.run_lock`), one thread; readers open the file read-only. Used by the engine's ledger and
+by the paper exchange's own books.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from labkit.errors import LedgerDamaged, LedgerError
+
+APPLICATION_ID = 0x6C61626B  # "labk"
+SCHEMA_VERSION = 1
+ANCHOR_EVERY = 100
+"""Records between two anchors, unless the caller asks for one (at every fill)."""
+
+GENESIS = "0" * 64
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What a caller appends. `key` is the natural identity of the event within the journal."""
+
+    time_ms: int
+    kind: str
+    key: str
+    body: bytes
+
+
+class StoredRecord(msgspec.Struct, frozen=True):
+    """What the journal holds: a record with its place in the chain."""
+
+    sequence: int
+    epoch: int
+    time_ms: int
+    kind: str
+    key: str
+    body: bytes
+    hash: str
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """The high-water mark kept outside the database."""
+
+    sequence: int
+    hash: str
+    epoch: int
+
+
+def chain_hash(previous: str, sequence: int, epoch: int, record: Record) -> str:
+    """SHA-256 over the previous hash and everything the row says; fields are length-prefixed, so none can run over."""
+    digest = hashlib.sha256(previous.encode())
+    for part in (
+        str(sequence).encode(),
+        str(epoch).encode(),
+        str(record.time_ms).encode(),
+        record.kind.encode(),
+        record.key.encode(),
+        record.body,
+    ):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+class Journal:
+    """An open journal. Make one with `Journal.open`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
+        self._connection = connection
+        self._path = path
+        self._read_only = read_only
+        self._sequence = 0
+        self._hash = GENESIS
+        self._epoch = 0
+        self._anchored = 0
+
+    @classmethod
+    def open(cls, path: Path, *, read_only: bool = False) -> Journal:
+        """Open or create the journal at `path`, verifying every row and the anchor.
+
+        Raises:
+            LedgerDamaged: the history was altered or shortened; nothing has been changed.
+            LedgerError: the file is not a journal, is of a newer labkit, or cannot be written.
+        """
+        if read_only and not path.exists():
+            raise LedgerError(f"no ledger at {path}: run a lab with this data folder first")
+        is_new = not path.exists()
+        try:
+            if read_only:
+                connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                connection = sqlite3.connect(path, isolation_level=None)
+                os.chmod(path, 0o600)
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError(f"cannot open {path}: {error}") from error
+        journal = cls(connection, path, read_only=read_only)
+        try:
+            journal._prepare(is_new=is_new)
+            journal._verify()
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise LedgerDamaged(f"{path} is not a readable ledger: {error}") from error
+        except BaseException:
+            connection.close()
+            raise
+        return journal
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    @property
+    def sequence(self) -> int:
+        """Number of the last record; 0 in an empty journal."""
+        return self._sequence
+
+    @property
+    def head_hash(self) -> str:
+        """Hash of the last record: it stands for the whole history."""
+        return self._hash
+
+    @property
+    def epoch(self) -> int:
+        """The present owner's number, written into every row it appends."""
+        return self._epoch
+
+    def begin_epoch(self) -> int:
+        """Take ownership: everything appended from now on carries the next epoch number."""
+        self._epoch += 1
+        return self._epoch
+
+    def append(self, records: Iterable[Record], *, anchor: bool = False) -> list[int]:
+        """Store `records` in one transaction and return their sequence numbers.
+
+        A record whose key is already stored is not stored again; its existing number is returned.
+        """
+        if self._read_only:
+            raise LedgerError(f"{self._path} is open read-only")
+        sequence, previous = self._sequence, self._hash
+        numbers: list[int] = []
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for record in records:
+                known = self._connection.execute("SELECT sequence FROM records WHERE key = ?", (record.key,)).fetchone()
+                if known:
+                    numbers.append(int(known[0]))
+                    continue
+                sequence += 1
+                previous = chain_hash(previous, sequence, self._epoch, record)
+                self._connection.execute(
+                    "INSERT INTO records (sequence, epoch, time_ms, kind, key, body, hash) VALUES (?,?,?,?,?,?,?)",
+                    (sequence, self._epoch, record.time_ms, record.kind, record.key, record.body, previous),
+                )
+                numbers.append(sequence)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise LedgerError(f"cannot write {self._path}: {error}") from error
+        self._sequence, self._hash = sequence, previous
+        if anchor or sequence - self._anchored >= ANCHOR_EVERY:
+            self.write_anchor()
+        return numbers
+
+    def read(self, after: int = 0, until: int | None = None) -> Iterator[StoredRecord]:
+        """Stored records with `after` < sequence ≤ `until`, in order."""
+        rows = self._connection.execute(
+            "SELECT sequence, epoch, time_ms, kind, key, body, hash FROM records"
+            " WHERE sequence > ? AND sequence <= ? ORDER BY sequence",
+            (after, self._sequence if until is None else until),
+        )
+        for row in rows:
+            yield StoredRecord(*row)
+
+    def write_anchor(self) -> None:
+        """Replace the anchor file atomically: temporary file, flush, rename, flush of the folder."""
+        anchor = Anchor(self._sequence, self._hash, self._epoch)
+        target = anchor_path(self._path)
+        temporary = target.with_suffix(".tmp")
+        with open(temporary, "wb") as file:
+            file.write(msgspec.json.encode(anchor))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        self._anchored = self._sequence
+
+    def close(self) -> None:
+        if not self._read_only and self._anchored != self._sequence:
+            self.write_anchor()
+        self._connection.close()
+
+    def _prepare(self, *, is_new: bool) -> None:
+        execute = self._connection.execute
+        execute("PRAGMA busy_timeout = 250")
+        if self._read_only:
+            self._check_identity()
+            return
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = FULL")
+        if sys.platform == "darwin":
+            execute("PRAGMA fullfsync = ON")
+        if is_new:
+            execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            execute(
+                "CREATE TABLE records ("
+                " sequence INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, time_ms INTEGER NOT NULL,"
+                " kind TEXT NOT NULL, key TEXT NOT NULL UNIQUE, body BLOB NOT NULL, hash TEXT NOT NULL)"
+            )
+            self.write_anchor()
+        else:
+            self._check_identity()
+
+    def _check_identity(self) -> None:
+        application = self._connection.execute("PRAGMA application_id").fetchone()[0]
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if application != APPLICATION_ID:
+            raise LedgerError(f"{self._path} is an SQLite file, but not one of labkit's ledgers")
+        if version > SCHEMA_VERSION:
+            raise LedgerError(
+                f"{self._path} was written by a newer labkit (schema {version}, this one knows {SCHEMA_VERSION})"
+            )
+
+    def _verify(self) -> None:
+        """Walk the chain; hold it against the anchor."""
+        anchor = self._read_anchor()
+        previous, expected, anchored_hash = GENESIS, 1, GENESIS
+        rows = self._connection.execute(
+            "SELECT sequence, epoch, time_ms, kind, key, body, hash FROM records ORDER BY sequence"
+        )
+        for sequence, epoch, time_ms, kind, key, body, stored in rows:
+            if sequence != expected:
+                raise LedgerDamaged(f"{self._path}: record {expected} is missing", sequence=expected)
+            try:
+                previous = chain_hash(previous, sequence, epoch, Record(time_ms, kind, key, body))
+            except (AttributeError, TypeError, UnicodeError) as error:
+                raise LedgerDamaged(f"{self._path}: record {sequence} cannot be read", sequence=sequence) from error
+            if previous != stored:
+                raise LedgerDamaged(f"{self._path}: record {sequence} was altered", sequence=sequence)
+            if sequence == anchor.sequence:
+                anchored_hash = stored
+            self._epoch = max(self._epoch, epoch)
+            expected += 1
+        self._sequence, self._hash = expected - 1, previous
+        self._anchored = anchor.sequence
+        if self._sequence < anchor.sequence:
+            raise LedgerDamaged(
+                f"{self._path}: history ends at record {self._sequence}, but the anchor knows of {anchor.sequence}",
+                sequence=self._sequence + 1,
+            )
+        if anchored_hash != anchor.hash:
+            raise LedgerDamaged(
+                f"{self._path}: record {anchor.sequence} is not the one the anchor knows", sequence=anchor.sequence
+            )
+        self._epoch = max(self._epoch, anchor.epoch)
+
+    def _read_anchor(self) -> Anchor:
+        path = anchor_path(self._path)
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Anchor)
+        except FileNotFoundError as error:
+            raise LedgerDamaged(f"{path} is missing: the ledger beside it cannot be trusted to be whole") from error
+        except msgspec.DecodeError as error:
+            raise LedgerDamaged(f"{path} cannot be read: {error}") from error
+
+
+def anchor_path(journal_path: Path) -> Path:
+    """Where the anchor of a journal lies."""
+    return journal_path.with_suffix(".anchor")

@@ -1,0 +1,64 @@
+"""RunLock: one owner per data folder, held by `flock`, so that it ends with the process however it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from labkit.errors import AlreadyRunning
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Who holds the lock."""
+
+    pid: int
+    started_at: str
+    host: str
+
+
+class RunLock:
+    """An exclusive lock on one data folder."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file = file
+        self._path = path
+
+    @classmethod
+    def acquire(cls, folder: Path, owner: Owner) -> RunLock:
+        """Take the lock of `folder`.
+
+        Raises:
+            AlreadyRunning: another process (or this one, a second time) holds it; names the owner.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "lock"
+        # Opened for append: truncating before the lock is ours would erase the owner's name.
+        file = open(path, "ab+")  # noqa: SIM115 - held open for the life of the lock
+        os.chmod(path, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            text = file.read()
+            file.close()
+            try:
+                holder = msgspec.json.decode(text, type=Owner)
+            except msgspec.DecodeError:
+                holder = Owner(0, "an unknown time", "")
+            raise AlreadyRunning(
+                f"another labkit engine (process {holder.pid}, started {holder.started_at}) owns {folder}; "
+                "stop it, attach to it from its own notebook, or choose another data folder",
+                pid=holder.pid or None,
+                started_at=holder.started_at,
+            ) from None
+        file.truncate(0)
+        file.write(msgspec.json.encode(owner))
+        file.flush()
+        return cls(file, path)
+
+    def release(self) -> None:
+        self._file.close()
