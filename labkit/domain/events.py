@@ -11,8 +11,10 @@ from enum import StrEnum
 
 import msgspec
 
+from labkit.domain.leverage_brackets import LeverageBracket
 from labkit.domain.market_events import Bar, MarkPrice, Quote
 from labkit.domain.orders import Fill, Order
+from labkit.domain.symbol_rules import SymbolRules
 
 
 class Loop(StrEnum):
@@ -63,12 +65,23 @@ class Deposited(EngineEvent, frozen=True, kw_only=True):
     key: str
 
 
-class TraderWarmed(EngineEvent, frozen=True, kw_only=True):
-    """The trader lived through history up to `last_open_time_ms`; its state is the checkpoint of that hash."""
+class RulesObserved(EngineEvent, frozen=True, kw_only=True):
+    """What the exchange allows: symbol rules and leverage brackets, as listed when the engine looked."""
+
+    rules: dict[str, SymbolRules]
+    brackets: dict[str, tuple[LeverageBracket, ...]]
+
+
+class TraderCheckpointed(EngineEvent, frozen=True, kw_only=True):
+    """The trader's state up to the bar of `last_open_time_ms` lies in the checkpoint of that hash.
+
+    Written after the trader has lived through history (`lived_minutes` of it, no decisions), and now and then so that
+    a restart need not start from the beginning.
+    """
 
     state_hash: str
-    bars: int
     last_open_time_ms: int
+    lived_minutes: int = 0
 
 
 class MinuteClosed(EngineEvent, frozen=True, kw_only=True):
@@ -196,7 +209,8 @@ Event = (
     | EngineStopped
     | AccountObserved
     | Deposited
-    | TraderWarmed
+    | RulesObserved
+    | TraderCheckpointed
     | MinuteClosed
     | MonitorTicked
     | VirtualTicked

@@ -1,0 +1,671 @@
+"""Engine.apply: the one place where events change state. A plain function of events: no clock, no socket, no log.
+
+State is the account as we know it (a fold over fills, funding and deposits), the life of every order intent, the exits
+of every open trade, and what the trader has decided. Commands say what to do next; their outcomes return as events.
+Money is Decimal in quote asset. An event that changes nothing leaves `revision` as it was and need not be recorded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Protocol
+
+import msgspec
+
+from labkit.config import Config
+from labkit.domain import events as ev
+from labkit.domain.clock import DAY_MS, MINUTE_MS
+from labkit.domain.commands import Command, Notify, PlaceOrder, SettleDoubt
+from labkit.domain.decisions import Action, Decision, Gate
+from labkit.domain.leverage_brackets import LeverageBracket
+from labkit.domain.market_events import Bar, MarkPrice, Quote
+from labkit.domain.orders import Fill, IntentState, Order, OrderIntent, OrderStatus, OrderType, Side, may_become
+from labkit.domain.position import Position
+from labkit.domain.snapshot import ClosedTrade, Counts, EventRow
+from labkit.domain.symbol_rules import SymbolRules
+from labkit.engine.risk_gates import EntryContext, entry_gates
+from labkit.errors import LedgerImbalance
+from labkit.trader.exits import ExitPlan, advance_trailing, exit_reason, make_exit_plan
+from labkit.trader.sizing import order_quantity
+
+ZERO = Decimal(0)
+EVENT_LOG_LENGTH = 200
+CLOSED_TRADES_KEPT = 500
+
+
+class Decider(Protocol):
+    """What the engine asks for decisions: the SelfLearningTrader, or a record of what it decided."""
+
+    def step(
+        self,
+        open_time_ms: int,
+        bars: Mapping[str, Bar],
+        *,
+        quotes: Mapping[str, Quote],
+        marks: Mapping[str, MarkPrice],
+        held: Mapping[str, int],
+        equity_drawdown: float,
+    ) -> tuple[Decision, ...]: ...
+
+    def mark_virtual(self, quotes: Mapping[str, Quote]) -> None: ...
+
+
+class IntentRecord(msgspec.Struct):
+    """The life of one order intent as far as it is known."""
+
+    intent: OrderIntent
+    state: IntentState
+    created_ms: int
+    decision: Decision | None = None
+    order_id: int = 0
+    order_status: OrderStatus | None = None
+    original_quantity: Decimal = ZERO
+    executed_quantity: Decimal = ZERO
+    """As the exchange told it."""
+    booked_quantity: Decimal = ZERO
+    """Sum of the fills we have seen."""
+
+    @property
+    def is_final(self) -> bool:
+        return self.state.is_final
+
+
+class OpenTrade(msgspec.Struct):
+    """One round trip in progress: from flat to flat."""
+
+    symbol: str
+    opened_ms: int
+    entry_order: str
+    entry_reason: str
+    plan: ExitPlan | None
+    entry_quantity: Decimal = ZERO
+    entry_notional: Decimal = ZERO
+    exit_quantity: Decimal = ZERO
+    exit_notional: Decimal = ZERO
+    realized_pnl: Decimal = ZERO
+    commission: Decimal = ZERO
+    funding: Decimal = ZERO
+
+
+class Account(msgspec.Struct):
+    """The money, from two sides: what is booked, and what flowed in cash (invariants I01 and I02)."""
+
+    deposits: Decimal = ZERO
+    realized_pnl: Decimal = ZERO
+    commissions: Decimal = ZERO
+    funding: Decimal = ZERO
+    adjustments: Decimal = ZERO
+    trade_cash: Decimal = ZERO
+    """Sum of minus signed quantity times price over all fills."""
+
+    @property
+    def wallet_balance(self) -> Decimal:
+        return self.deposits + self.realized_pnl - self.commissions + self.funding + self.adjustments
+
+
+class Engine:
+    """State and the function that changes it.
+
+    Args:
+        config: settings; only what can change a decision is used.
+        decider: the trader, or the record of its decisions when history is read.
+    """
+
+    def __init__(self, config: Config, decider: Decider) -> None:
+        self.config = config
+        self.decider = decider
+        self.revision = 0
+        self.epoch = 0
+        self.market = ""
+        self.disclosure = ""
+        self.symbols: tuple[str, ...] = config.symbols
+        self.now_ms = 0
+        self.rules: dict[str, SymbolRules] = {}
+        self.brackets: dict[str, tuple[LeverageBracket, ...]] = {}
+        self.account = Account()
+        self.positions: dict[str, Position] = {}
+        self.trades: dict[str, OpenTrade] = {}
+        self.intents: dict[str, IntentRecord] = {}
+        self.marks: dict[str, Decimal] = {}
+        self.breaker_level = "NORMAL"
+        self.paused_by: dict[str, str] = {}
+        self.day = -1
+        self.day_start_equity = ZERO
+        self.peak_equity = ZERO
+        self.last_decisions: dict[str, Decision] = {}
+        self.closed_trades: deque[ClosedTrade] = deque(maxlen=CLOSED_TRADES_KEPT)
+        self.log: deque[EventRow] = deque(maxlen=EVENT_LOG_LENGTH)
+        self.counts = Counts()
+        self.trader_state_hash = ""
+        self.last_funding_ms: dict[str, int] = {}
+        self.last_fill_ms = 0
+        self.last_report_day = ""
+        self.new_decisions: tuple[Decision, ...] = ()
+        """The decisions made by the latest `apply`, for the ledger."""
+        self._numbered = 0
+        self._order_times: deque[int] = deque()
+        self._seen: set[object] = set()
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def unrealized_pnl(self, marks: Mapping[str, Decimal] | None = None) -> Decimal:
+        """Unrealised PnL of all positions at mark, in quote asset; exact."""
+        at = self.marks if marks is None else {**self.marks, **marks}
+        return sum(
+            (p.unrealized_pnl(at[p.symbol]) for p in self.positions.values() if p.is_open and p.symbol in at), ZERO
+        )
+
+    @property
+    def equity(self) -> Decimal:
+        """Wallet balance plus unrealised PnL at the latest mark prices the engine has met."""
+        return self.account.wallet_balance + self.unrealized_pnl()
+
+    @property
+    def day_pnl(self) -> Decimal:
+        return self.equity - self.day_start_equity
+
+    def open_intents(self, symbol: str = "") -> list[IntentRecord]:
+        """Intents whose outcome is not final, of one symbol or of all."""
+        return [r for r in self.intents.values() if not r.is_final and symbol in ("", r.intent.symbol)]
+
+    def closing(self, symbol: str) -> bool:
+        """True while an order that reduces the position is under way."""
+        return any(r.intent.reduce_only for r in self.open_intents(symbol))
+
+    def position(self, symbol: str) -> Position:
+        return self.positions.get(symbol) or Position(symbol)
+
+    def check_balance(self) -> None:
+        """Hold the two accounts of the money against each other, to the last digit.
+
+        Booked side: wallet plus unrealised PnL. Cash side: deposits plus all cash flows plus positions at mark. The
+        mark price cancels out, so any price serves.
+
+        Raises:
+            LedgerImbalance: they differ.
+        """
+        account = self.account
+        booked = account.wallet_balance - sum((p.entry_cost for p in self.positions.values()), ZERO)
+        cash = account.deposits + account.trade_cash - account.commissions + account.funding + account.adjustments
+        if booked != cash:
+            raise LedgerImbalance(f"booked {booked} USDT, cash flows {cash} USDT: they differ by {booked - cash}")
+
+    # -- changing ----------------------------------------------------------------------------------------------
+
+    def apply(self, event: ev.Event) -> list[Command]:
+        """Change state by one event and say what to do next."""
+        self.new_decisions = ()
+        self.now_ms = max(self.now_ms, event.time_ms)
+        commands = _HANDLERS[type(event)](self, event)
+        if commands:
+            self._touch()
+        return commands
+
+    def _touch(self) -> None:
+        self.revision += 1
+
+    def _say(self, severity: str, text: str) -> None:
+        self.log.append(EventRow(self.now_ms, severity, text))
+
+    def _started(self, event: ev.EngineStarted) -> list[Command]:
+        self._touch()
+        self.epoch = event.epoch
+        self.market, self.disclosure, self.symbols = event.market, event.disclosure, event.symbols
+        self.paused_by.pop("feed", None)
+        self.breaker_level = "NORMAL"
+        self._say("info", f"engine started, epoch {event.epoch}, {event.market} market")
+        # Whatever was saved but not known to be settled is in doubt now: ask, never resend.
+        commands: list[Command] = []
+        for record in self.open_intents():
+            if record.state is not IntentState.ACKED:
+                record.state = IntentState.UNKNOWN
+                commands.append(SettleDoubt(intent=record.intent, sent_at_ms=record.created_ms))
+        return commands
+
+    def _stopped(self, event: ev.EngineStopped) -> list[Command]:
+        self._touch()
+        self._say("info", f"engine stopped: {event.reason}")
+        return []
+
+    def _rules_observed(self, event: ev.RulesObserved) -> list[Command]:
+        if (event.rules, event.brackets) != (self.rules, self.brackets):
+            self._touch()
+            self.rules, self.brackets = event.rules, event.brackets
+        return []
+
+    def _deposited(self, event: ev.Deposited) -> list[Command]:
+        if self._once(("deposit", event.key)):
+            self._touch()
+            self.account.deposits += event.amount
+            self.day_start_equity += event.amount
+            self.peak_equity += event.amount
+            self._say("info", f"deposit of {event.amount} USDT")
+        return []
+
+    def _trader_checkpointed(self, event: ev.TraderCheckpointed) -> list[Command]:
+        self._touch()
+        self.trader_state_hash = event.state_hash
+        if event.lived_minutes:
+            self._say("info", f"the trader lived through {event.lived_minutes} minutes of history")
+        return []
+
+    def _account_observed(self, event: ev.AccountObserved) -> list[Command]:
+        ours = {p.symbol: p.quantity for p in self.positions.values() if p.is_open}
+        theirs = {symbol: quantity for symbol, quantity in event.positions.items() if quantity}
+        wallet = self.account.wallet_balance
+        if ours == theirs and wallet == event.wallet_balance:
+            if self.paused_by.pop("account", None):
+                self._touch()
+                self._say("info", "the exchange's account and ours agree again")
+            return []
+        text = f"the exchange's account differs from ours: wallet {event.wallet_balance} / {wallet}, positions " + (
+            f"{_plain(theirs)} / {_plain(ours)}"
+        )
+        if self.paused_by.get("account") != text:
+            self._touch()
+            self.paused_by["account"] = text
+            self._say("alarm", text)
+        return []
+
+    def _minute_closed(self, event: ev.MinuteClosed) -> list[Command]:
+        self._touch()
+        self._note_marks(event.marks)
+        self._roll_day(event.time_ms)
+        equity = self.equity
+        self.peak_equity = max(self.peak_equity, equity)
+        drawdown = float(1 - equity / self.peak_equity) if self.peak_equity > 0 else 0.0
+        held = {p.symbol: p.sign for p in self.positions.values() if p.is_open}
+        decided = self.decider.step(
+            event.open_time_ms,
+            event.bars,
+            quotes=event.quotes,
+            marks=event.marks,
+            held=held,
+            equity_drawdown=drawdown,
+        )
+        commands: list[Command] = []
+        final: list[Decision] = []
+        for decision in decided:
+            if decision.action in (Action.ENTER_LONG, Action.ENTER_SHORT):
+                decision, entry = self._enter(decision, event, equity)
+                commands += entry
+            elif decision.action is Action.EXIT:
+                commands += self._close(decision.symbol, decision.primary_reason)
+            self.last_decisions[decision.symbol] = decision
+            final.append(decision)
+        self.new_decisions = tuple(final)
+        self._count(decisions=len(final))
+        return commands
+
+    def _enter(self, decision: Decision, event: ev.MinuteClosed, equity: Decimal) -> tuple[Decision, list[Command]]:
+        """An entry order if every gate passes; otherwise the decision turned into a refusal that says which did not."""
+        symbol = decision.symbol
+        quote, rules = event.quotes.get(symbol), self.rules.get(symbol)
+        quantity = notional = ZERO
+        if quote and rules:
+            quantity = order_quantity(decision, equity, quote, rules, self.config.risk)
+            notional = quantity * (quote.ask_price if decision.side > 0 else quote.bid_price)
+        paused = "; ".join(self.paused_by.values()) or ("" if event.entries_allowed else event.entries_refused_because)
+        gates = tuple(
+            entry_gates(
+                self.config.risk,
+                EntryContext(
+                    quantity=quantity,
+                    notional=notional,
+                    entries_paused=paused,
+                    breaker_level=self.breaker_level,
+                    open_positions=len(self.trades),
+                    symbol_busy=self.position(symbol).is_open or bool(self.open_intents(symbol)),
+                    day_pnl=self.day_pnl,
+                    day_start_equity=self.day_start_equity,
+                    orders_last_minute=self._orders_last_minute(),
+                ),
+            )
+        )
+        refused = next((gate for gate in gates if not gate.passed), None)
+        decision = msgspec.structs.replace(decision, gates=_merge(decision.gates, gates))
+        if refused:
+            return (
+                msgspec.structs.replace(
+                    decision,
+                    action=Action.REFUSE,
+                    primary_reason=refused.name,
+                    leverage=0.0,
+                    smallest_change=f"the gate {refused.name} passing ({refused.detail})",
+                ),
+                [],
+            )
+        side = Side.BUY if decision.side > 0 else Side.SELL
+        return decision, [self._place(symbol, side, quantity, reason="entry", reduce_only=False, decision=decision)]
+
+    def _close(self, symbol: str, reason: str, quantity: Decimal | None = None) -> list[Command]:
+        """A reduce-only market order for what is open, unless one is already under way."""
+        position = self.position(symbol)
+        if not position.is_open or self.closing(symbol):
+            return []
+        side = Side.SELL if position.quantity > 0 else Side.BUY
+        size = abs(position.quantity) if quantity is None else min(quantity, abs(position.quantity))
+        return [self._place(symbol, side, size, reason=reason, reduce_only=True)]
+
+    def _place(
+        self,
+        symbol: str,
+        side: Side,
+        quantity: Decimal,
+        *,
+        reason: str,
+        reduce_only: bool,
+        decision: Decision | None = None,
+    ) -> Command:
+        self._numbered += 1
+        intent = OrderIntent(
+            client_order_id=f"lab-{self.epoch}-{self._numbered:06d}",
+            symbol=symbol,
+            side=side,
+            order_type=OrderType.MARKET,
+            quantity=quantity,
+            reduce_only=reduce_only,
+            reason=reason,
+        )
+        self.intents[intent.client_order_id] = IntentRecord(intent, IntentState.SAVED, self.now_ms, decision)
+        self._order_times.append(self.now_ms)
+        self._count(orders=1)
+        return PlaceOrder(intent=intent)
+
+    def _monitor_ticked(self, event: ev.MonitorTicked) -> list[Command]:
+        self._note_marks(event.marks)
+        commands: list[Command] = []
+        for symbol, quote in event.quotes.items():
+            trade, position = self.trades.get(symbol), self.position(symbol)
+            if trade is None or trade.plan is None or not position.is_open:
+                continue
+            advanced = advance_trailing(trade.plan, position.sign, quote)
+            if advanced != trade.plan:
+                self._touch()
+                trade.plan = advanced
+            if reason := exit_reason(trade.plan, position.sign, quote, event.time_ms):
+                commands += self._close(symbol, reason)
+        return commands
+
+    def _virtual_ticked(self, event: ev.VirtualTicked) -> list[Command]:
+        # Virtual positions are re-marked for showing; their labels come from closed bars only, so nothing is recorded.
+        self.decider.mark_virtual(event.quotes)
+        return []
+
+    def _order_changed(self, event: ev.OrderChanged) -> list[Command]:
+        order, fill = event.order, event.fill
+        record = self.intents.get(order.client_order_id)
+        if record is None:
+            record = self._adopt(order)
+        commands: list[Command] = []
+        before = (record.state, record.order_status, record.executed_quantity, record.booked_quantity)
+        if record.order_status is None or may_become(record.order_status, order.status):
+            record.order_status = order.status
+        record.order_id = order.order_id
+        record.original_quantity = order.original_quantity
+        record.executed_quantity = max(record.executed_quantity, order.executed_quantity)
+        if fill and self._once((fill.symbol, fill.trade_id)):
+            self._book(record, fill)
+        if record.state is not IntentState.DONE:
+            record.state = IntentState.ACKED
+            if record.order_status.is_final and record.booked_quantity >= record.executed_quantity:
+                record.state = IntentState.DONE
+        if before != (record.state, record.order_status, record.executed_quantity, record.booked_quantity):
+            self._touch()
+            if record.state is IntentState.DONE and record.executed_quantity < record.original_quantity:
+                self._say(
+                    "warning",
+                    f"{order.symbol}: order {order.client_order_id} ended {order.status} with "
+                    f"{record.executed_quantity} of {record.original_quantity} filled",
+                )
+        return commands
+
+    def _adopt(self, order: Order) -> IntentRecord:
+        """An order that is not ours (a liquidation, a person in the exchange's own app): known from now on."""
+        intent = OrderIntent(
+            client_order_id=order.client_order_id,
+            symbol=order.symbol,
+            side=order.side,
+            order_type=order.order_type,
+            quantity=order.original_quantity,
+            reduce_only=order.reduce_only,
+            reason="liquidation" if order.client_order_id.startswith("autoclose-") else "external",
+        )
+        record = IntentRecord(intent, IntentState.ACKED, self.now_ms)
+        self.intents[order.client_order_id] = record
+        self._say("warning", f"{order.symbol}: an order of somebody else, {order.client_order_id}, was adopted")
+        return record
+
+    def _book(self, record: IntentRecord, fill: Fill) -> None:
+        account = self.account
+        position = self.position(fill.symbol)
+        after, realized = position.after_fill(fill.signed_quantity, fill.price)
+        self.positions[fill.symbol] = after
+        record.booked_quantity += fill.quantity
+        account.realized_pnl += realized
+        account.commissions += fill.commission
+        account.trade_cash -= fill.signed_quantity * fill.price
+        self.last_fill_ms = max(self.last_fill_ms, fill.trade_time_ms)
+        self._count(fills=1)
+        self._follow_trade(record, fill, position, after, realized)
+
+    def _follow_trade(
+        self, record: IntentRecord, fill: Fill, before: Position, after: Position, realized: Decimal
+    ) -> None:
+        """Keep the round trip: entries open or extend it, reductions earn, flat ends it; a flip does both."""
+        intent = record.intent
+        opening = after.sign != 0 and (before.sign == 0 or before.sign != after.sign)
+        reduced = ZERO
+        if before.sign and before.sign != fill.side.sign:
+            reduced = min(fill.quantity, abs(before.quantity))
+            trade = self.trades[fill.symbol]
+            trade.exit_quantity += reduced
+            trade.exit_notional += reduced * fill.price
+            trade.realized_pnl += realized
+            trade.commission += fill.commission
+            if after.sign != before.sign:
+                self._end_trade(trade, before.sign, intent, fill.trade_time_ms)
+        if after.sign and fill.side.sign == after.sign:
+            if opening:
+                self.trades[fill.symbol] = OpenTrade(
+                    symbol=fill.symbol,
+                    opened_ms=fill.trade_time_ms,
+                    entry_order=intent.client_order_id,
+                    entry_reason=intent.reason,
+                    plan=None,
+                )
+                self._say("info", f"{fill.symbol}: {'long' if after.sign > 0 else 'short'} opened at {fill.price}")
+            trade = self.trades[fill.symbol]
+            trade.entry_quantity += fill.quantity - reduced
+            trade.entry_notional += (fill.quantity - reduced) * fill.price
+            if not reduced:
+                trade.commission += fill.commission
+            rules = self.rules.get(fill.symbol)
+            if record.decision and rules:
+                trade.plan = make_exit_plan(record.decision, after.entry_price, after.sign, trade.opened_ms, rules)
+
+    def _end_trade(self, trade: OpenTrade, side: int, intent: OrderIntent, closed_ms: int) -> None:
+        del self.trades[trade.symbol]
+        closed = ClosedTrade(
+            symbol=trade.symbol,
+            side="long" if side > 0 else "short",
+            quantity=trade.entry_quantity,
+            entry_price=trade.entry_notional / trade.entry_quantity,
+            exit_price=trade.exit_notional / trade.exit_quantity,
+            opened_ms=trade.opened_ms,
+            closed_ms=closed_ms,
+            realized_pnl=trade.realized_pnl,
+            commission=trade.commission,
+            funding=trade.funding,
+            net_pnl=trade.realized_pnl - trade.commission + trade.funding,
+            exit_reason=intent.reason,
+            entry_order=trade.entry_order,
+            exit_order=intent.client_order_id,
+        )
+        self.closed_trades.append(closed)
+        self._count(positions_closed=1)
+        self._say("info", f"{closed.symbol}: {closed.side} closed by {closed.exit_reason}, net {closed.net_pnl:.4f} USDT")
+
+    def _order_refused(self, event: ev.OrderRefused) -> list[Command]:
+        record = self.intents[event.client_order_id]
+        if not record.is_final:
+            self._touch()
+            record.state = IntentState.REJECTED
+            self._say(
+                "warning", f"{record.intent.symbol}: order {event.client_order_id} refused: {event.message} ({event.code})"
+            )
+        return []
+
+    def _order_in_doubt(self, event: ev.OrderInDoubt) -> list[Command]:
+        record = self.intents[event.client_order_id]
+        if record.is_final or record.state is IntentState.UNKNOWN:
+            return []
+        record.state = IntentState.UNKNOWN
+        self._say("warning", f"{record.intent.symbol}: outcome of {event.client_order_id} unknown: {event.cause}")
+        return [SettleDoubt(intent=record.intent, sent_at_ms=record.created_ms)]
+
+    def _order_never_placed(self, event: ev.OrderNeverPlaced) -> list[Command]:
+        record = self.intents[event.client_order_id]
+        if not record.is_final:
+            self._touch()
+            record.state = IntentState.NOT_PLACED
+            self._say("info", f"{record.intent.symbol}: {event.client_order_id} never reached the book: {event.evidence}")
+        return []
+
+    def _funding_paid(self, event: ev.FundingPaid) -> list[Command]:
+        if self._once(("funding", event.symbol, event.funding_time_ms)):
+            self._touch()
+            self.account.funding += event.amount
+            self.last_funding_ms[event.symbol] = event.funding_time_ms
+            if trade := self.trades.get(event.symbol):
+                trade.funding += event.amount
+            self._say("info", f"{event.symbol}: funding {event.amount:+.8f} USDT")
+        return []
+
+    def _wallet_adjusted(self, event: ev.WalletAdjusted) -> list[Command]:
+        if self._once(("adjustment", event.key)):
+            self._touch()
+            self.account.adjustments += event.amount
+            self._say("warning", f"wallet {event.amount:+} USDT: {event.cause}")
+        return []
+
+    def _close_requested(self, event: ev.CloseRequested) -> list[Command]:
+        symbols = [event.symbol] if event.symbol else [s for s, p in self.positions.items() if p.is_open]
+        commands: list[Command] = []
+        for symbol in symbols:
+            commands += self._close(symbol, event.source, event.quantity)
+        return commands
+
+    def _exits_changed(self, event: ev.ExitsChanged) -> list[Command]:
+        trade = self.trades.get(event.symbol)
+        if trade and trade.plan:
+            self._touch()
+            trade.plan = msgspec.structs.replace(
+                trade.plan,
+                stop_price=event.stop_price or trade.plan.stop_price,
+                target_price=event.target_price or trade.plan.target_price,
+            )
+            self._say("info", f"{event.symbol}: exits moved by hand")
+        return []
+
+    def _entries_paused(self, event: ev.EntriesPaused) -> list[Command]:
+        was = self.paused_by.get("user")
+        if event.paused:
+            self.paused_by["user"] = event.reason
+        else:
+            self.paused_by.pop("user", None)
+        if was != self.paused_by.get("user"):
+            self._touch()
+            self._say("info", f"entries {'paused' if event.paused else 'resumed'}: {event.reason}")
+        return []
+
+    def _breaker_moved(self, event: ev.BreakerMoved) -> list[Command]:
+        if event.level == self.breaker_level:
+            return []
+        self._touch()
+        self.breaker_level = event.level
+        severity = "info" if event.level == "NORMAL" else "warning"
+        self._say(severity, f"circuit breaker {event.level}: {event.cause}")
+        if event.level == "HALTED":
+            return [Notify(severity="alarm", text=f"circuit breaker HALTED: {event.cause}")]
+        return []
+
+    def _feed_changed(self, event: ev.FeedChanged) -> list[Command]:
+        self._touch()
+        self._say("info" if event.healthy else "warning", f"{event.what}: {event.cause}")
+        return []
+
+    def _report_written(self, event: ev.ReportWritten) -> list[Command]:
+        self._touch()
+        if event.error:
+            self._say("warning", f"report of {event.day} failed: {event.error}")
+        else:
+            self.last_report_day = max(self.last_report_day, event.day)
+            self._say("info", f"report of {event.day} written")
+        return []
+
+    # -- small parts -------------------------------------------------------------------------------------------
+
+    def _once(self, key: object) -> bool:
+        """True the first time a natural key is met."""
+        if key in self._seen:
+            return False
+        self._seen.add(key)
+        return True
+
+    def _note_marks(self, marks: Mapping[str, MarkPrice]) -> None:
+        for symbol, mark in marks.items():
+            self.marks[symbol] = mark.mark_price
+
+    def _roll_day(self, time_ms: int) -> None:
+        day = time_ms // DAY_MS
+        if day != self.day:
+            self.day = day
+            self.day_start_equity = self.equity
+
+    def _orders_last_minute(self) -> int:
+        while self._order_times and self._order_times[0] <= self.now_ms - MINUTE_MS:
+            self._order_times.popleft()
+        return len(self._order_times)
+
+    def _count(self, **more: int) -> None:
+        self.counts = msgspec.structs.replace(
+            self.counts, **{name: getattr(self.counts, name) + n for name, n in more.items()}
+        )
+
+
+def _merge(first: Sequence[Gate], second: Sequence[Gate]) -> tuple[Gate, ...]:
+    """Gates of trader and engine in one list; a name met again (a decision read back) is taken from the second."""
+    names = {gate.name for gate in second}
+    return (*(gate for gate in first if gate.name not in names), *second)
+
+
+def _plain(quantities: Mapping[str, Decimal]) -> dict[str, str]:
+    return {symbol: str(quantity) for symbol, quantity in sorted(quantities.items())}
+
+
+_HANDLERS: dict[type, Callable[[Engine, Any], list[Command]]] = {
+    ev.EngineStarted: Engine._started,
+    ev.EngineStopped: Engine._stopped,
+    ev.RulesObserved: Engine._rules_observed,
+    ev.AccountObserved: Engine._account_observed,
+    ev.Deposited: Engine._deposited,
+    ev.TraderCheckpointed: Engine._trader_checkpointed,
+    ev.MinuteClosed: Engine._minute_closed,
+    ev.MonitorTicked: Engine._monitor_ticked,
+    ev.VirtualTicked: Engine._virtual_ticked,
+    ev.OrderChanged: Engine._order_changed,
+    ev.OrderRefused: Engine._order_refused,
+    ev.OrderInDoubt: Engine._order_in_doubt,
+    ev.OrderNeverPlaced: Engine._order_never_placed,
+    ev.FundingPaid: Engine._funding_paid,
+    ev.WalletAdjusted: Engine._wallet_adjusted,
+    ev.CloseRequested: Engine._close_requested,
+    ev.ExitsChanged: Engine._exits_changed,
+    ev.EntriesPaused: Engine._entries_paused,
+    ev.BreakerMoved: Engine._breaker_moved,
+    ev.FeedChanged: Engine._feed_changed,
+    ev.ReportWritten: Engine._report_written,
+}
