@@ -1,1 +1,1 @@
-"""What decides: features, learner, policy, sizing, exits and the receipt of every decision."""
+"""What decides: features, learner, policy, virtual positions, sizing, exits and receipts. Statistics are floats."""
