@@ -237,9 +237,10 @@ class CircuitBreaker:
         before, after = self._state.level, self.level(now_ms)
         if before is after:
             return ()
-        self._state = msgspec.structs.replace(
-            self._state, level=after, since_ms=now_ms, cause="" if after is BreakerLevel.NORMAL else cause
-        )
-        return (
-            LevelChange(time_ms=now_ms, before=before, after=after, cause=cause, next_probe_ms=self.next_probe_ms),
-        )
+        if after > before:
+            kept = cause
+        else:
+            # What brought the trouble stays its cause for as long as any of it is left.
+            kept = self._state.cause if after is not BreakerLevel.NORMAL else ""
+        self._state = msgspec.structs.replace(self._state, level=after, since_ms=now_ms, cause=kept)
+        return (LevelChange(time_ms=now_ms, before=before, after=after, cause=cause, next_probe_ms=self.next_probe_ms),)
