@@ -159,12 +159,12 @@ class CircuitBreaker:
         return self.level(now_ms) <= WORST_LEVEL_FOR[action]
 
     def retry_after_ms(self, action: Action, now_ms: int) -> int:
-        """How long from `now_ms` until asking again can make sense: 0 if permitted now."""
+        """How long from `now_ms` until `action` may pass, or until a probe may open the way; at least 0."""
         if self.permits(action, now_ms):
             return 0
         state = self._state
         if state.halted:
-            return max(state.next_probe_ms, state.silent_until_ms) - now_ms
+            return max(state.next_probe_ms, state.silent_until_ms, now_ms) - now_ms
         # Permitted again once trouble is below the floor of the first level that forbids it.
         return state.trouble_until_ms - now_ms - _FLOOR_MS[BreakerLevel(WORST_LEVEL_FOR[action] + 1)] + 1
 
@@ -237,10 +237,9 @@ class CircuitBreaker:
         before, after = self._state.level, self.level(now_ms)
         if before is after:
             return ()
-        if after > before:
-            kept = cause
-        else:
-            # What brought the trouble stays its cause for as long as any of it is left.
-            kept = self._state.cause if after is not BreakerLevel.NORMAL else ""
+        # What brought the trouble stays its cause for as long as any of it is left.
+        kept = cause if after > before else self._state.cause
+        if after is BreakerLevel.NORMAL:
+            kept = ""
         self._state = msgspec.structs.replace(self._state, level=after, since_ms=now_ms, cause=kept)
         return (LevelChange(time_ms=now_ms, before=before, after=after, cause=cause, next_probe_ms=self.next_probe_ms),)
