@@ -103,7 +103,6 @@ class MonitorTicked(EngineEvent, frozen=True, kw_only=True):
     """The position monitor's look at the symbols with an open position. `quotes` holds fresh quotes only."""
 
     quotes: dict[str, Quote]
-    marks: dict[str, MarkPrice]
 
 
 class VirtualTicked(EngineEvent, frozen=True, kw_only=True):

@@ -375,7 +375,6 @@ class Engine:
         return PlaceOrder(intent=intent)
 
     def _monitor_ticked(self, event: ev.MonitorTicked) -> list[Command]:
-        self._note_marks(event.marks)
         commands: list[Command] = []
         for symbol, quote in event.quotes.items():
             trade, position = self.trades.get(symbol), self.position(symbol)

@@ -1,0 +1,216 @@
+"""The order desk: carries out the engine's commands at the exchange and brings every outcome back as an event.
+
+Sends once. What is in doubt is settled by asking (see `BinanceClient.settle`), and what the stream may have lost is
+found by reconciling: at every start, after every gap of the user-data stream, and every minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from decimal import Decimal
+
+from labkit.domain import events as ev
+from labkit.domain.clock import MINUTE_MS, Clock
+from labkit.domain.commands import Command, PlaceOrder, SettleDoubt
+from labkit.domain.orders import IntentState, OrderIntent
+from labkit.engine.engine import Engine, IntentRecord
+from labkit.errors import (
+    BreakerOpen,
+    ExchangeError,
+    ForbiddenHost,
+    OutcomeUnknown,
+    RemoteProtocolError,
+    RequestRejected,
+    UnknownOrder,
+    WouldExceedLimit,
+)
+from labkit.exchange.binance_client import BinanceClient
+from labkit.wire.user_data import AccountUpdate, ListenKeyExpired, MarginCall, OrderTradeUpdate, UserEvent
+
+LOOK_BACK_MS = 5 * MINUTE_MS
+"""How far before the last known fill a reconciling look begins."""
+
+REFUSED_BY_OURSELVES = 0
+"""The code of an order that never left because breaker, limits or host list refused it."""
+
+# Changes of the wallet that have their own events: fills carry their PnL and fee.
+BOOKED_ELSEWHERE = frozenset({"ORDER", "FUNDING_FEE"})
+
+
+class OrderDesk:
+    """Between the engine and one exchange."""
+
+    def __init__(self, engine: Engine, client: BinanceClient, clock: Clock, submit: Callable[[ev.Event], None]) -> None:
+        self._engine = engine
+        self._client = client
+        self._clock = clock
+        self._submit = submit
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reconciling = asyncio.Lock()
+
+    def carry_out(self, command: Command) -> None:
+        """Start carrying out one command; its outcome will come as an event."""
+        match command:
+            case PlaceOrder(intent=intent):
+                self._start(self._place(intent))
+            case SettleDoubt(intent=intent, sent_at_ms=sent_at_ms):
+                self._start(self._settle(intent, sent_at_ms))
+
+    async def quiet(self) -> None:
+        """Wait until nothing is under way."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def on_user_event(self, event: UserEvent) -> None:
+        """One event of the user-data stream."""
+        match event:
+            case OrderTradeUpdate(order=order, fill=fill):
+                self._submit(ev.OrderChanged(time_ms=self._clock.now_ms(), order=order, fill=fill))
+            case AccountUpdate(reason="FUNDING_FEE"):
+                change = event.balances["USDT"].change
+                self._submit(
+                    ev.FundingPaid(
+                        time_ms=self._clock.now_ms(),
+                        symbol=event.symbol,
+                        funding_time_ms=event.transaction_time_ms,
+                        amount=change,
+                    )
+                )
+            case AccountUpdate(reason=reason) if reason not in BOOKED_ELSEWHERE:
+                for asset, balance in event.balances.items():
+                    if balance.change:
+                        self._submit(
+                            ev.WalletAdjusted(
+                                time_ms=self._clock.now_ms(),
+                                amount=balance.change,
+                                cause=reason,
+                                key=f"{reason}:{asset}:{event.transaction_time_ms}:{balance.change}",
+                            )
+                        )
+            case MarginCall() | ListenKeyExpired():
+                self._submit(
+                    ev.FeedChanged(
+                        time_ms=self._clock.now_ms(), what="user stream", healthy=False, cause=type(event).__name__
+                    )
+                )
+            case _:
+                pass
+
+    async def reconcile(self) -> None:
+        """Ask the exchange about everything that is not settled, and hold its account against ours."""
+        async with self._reconciling:
+            for record in self._engine.open_intents():
+                if record.state is IntentState.ACKED:
+                    await self._ask(record)
+            await self._find_missed_funding()
+            quiet_before = self._engine.revision
+            account = await self._client.account()
+            if self._tasks or self._engine.open_intents() or self._engine.revision != quiet_before:
+                # Something moved while we asked: the two accounts are of different moments.
+                return
+            self._submit(
+                ev.AccountObserved(
+                    time_ms=self._clock.now_ms(),
+                    wallet_balance=account.wallet_balance,
+                    positions={p.symbol: p.quantity for p in account.positions if p.quantity},
+                )
+            )
+
+    def _start(self, coroutine: asyncio.coroutines.Coroutine[object, object, None]) -> None:  # type: ignore[name-defined]
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _place(self, intent: OrderIntent) -> None:
+        try:
+            order = await self._client.place_order(intent)
+        except OutcomeUnknown as error:
+            self._submit(
+                ev.OrderInDoubt(
+                    time_ms=self._clock.now_ms(), client_order_id=intent.client_order_id, cause=str(error)
+                )
+            )
+        except ExchangeError as error:
+            self._refused(intent, error.code, error.text)
+            if isinstance(error, RequestRejected) and intent.reduce_only:
+                # Nothing to reduce? Then the position changed without our knowing: look.
+                await self.reconcile()
+        except (BreakerOpen, WouldExceedLimit, ForbiddenHost) as error:
+            self._refused(intent, REFUSED_BY_OURSELVES, str(error))
+        else:
+            self._submit(ev.OrderChanged(time_ms=self._clock.now_ms(), order=order))
+
+    def _refused(self, intent: OrderIntent, code: int, message: str) -> None:
+        self._submit(
+            ev.OrderRefused(
+                time_ms=self._clock.now_ms(), client_order_id=intent.client_order_id, code=code, message=message
+            )
+        )
+
+    async def _settle(self, intent: OrderIntent, sent_at_ms: int) -> None:
+        while True:
+            try:
+                order = await self._client.settle(intent, sent_at_ms)
+                break
+            except (ExchangeError, BreakerOpen, WouldExceedLimit, RemoteProtocolError):
+                # The exchange cannot be asked just now. The doubt stays, so does the question.
+                await self._clock.sleep_until(self._clock.now_ms() + 1_000)
+        if order is None:
+            self._submit(
+                ev.OrderNeverPlaced(
+                    time_ms=self._clock.now_ms(),
+                    client_order_id=intent.client_order_id,
+                    evidence="asked twice after the fence: no order and no trade of this id",
+                )
+            )
+            return
+        self._submit(ev.OrderChanged(time_ms=self._clock.now_ms(), order=order))
+        await self._fetch_fills(self._engine.intents[intent.client_order_id])
+
+    async def _ask(self, record: IntentRecord) -> None:
+        intent = record.intent
+        try:
+            order = await self._client.query_order(intent.symbol, intent.client_order_id)
+        except UnknownOrder:
+            return
+        self._submit(ev.OrderChanged(time_ms=self._clock.now_ms(), order=order))
+        if order.executed_quantity > record.booked_quantity:
+            await self._fetch_fills(record)
+
+    async def _fetch_fills(self, record: IntentRecord) -> None:
+        intent = record.intent
+        order = await self._client.query_order(intent.symbol, intent.client_order_id)
+        for fill in await self._client.user_trades(intent.symbol, start_ms=record.created_ms - LOOK_BACK_MS):
+            if fill.order_id == order.order_id:
+                named = type(fill)(
+                    symbol=fill.symbol,
+                    trade_id=fill.trade_id,
+                    order_id=fill.order_id,
+                    client_order_id=intent.client_order_id,
+                    side=fill.side,
+                    price=fill.price,
+                    quantity=fill.quantity,
+                    commission=fill.commission,
+                    realized_pnl=fill.realized_pnl,
+                    maker=fill.maker,
+                    trade_time_ms=fill.trade_time_ms,
+                )
+                self._submit(ev.OrderChanged(time_ms=self._clock.now_ms(), order=order, fill=named))
+
+    async def _find_missed_funding(self) -> None:
+        last = max(self._engine.last_funding_ms.values(), default=0)
+        since = max(last, self._engine.last_fill_ms) - LOOK_BACK_MS
+        if since <= 0:
+            return
+        for row in await self._client.income("FUNDING_FEE", start_ms=since):
+            self._submit(
+                ev.FundingPaid(
+                    time_ms=self._clock.now_ms(), symbol=row.symbol, funding_time_ms=row.time_ms, amount=Decimal(row.income)
+                )
+            )
