@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -31,9 +31,10 @@ CACHE_FOLDER = _ROOM / "__pycache__" / f"compiled-{_hash_of_sources()}"
 
 def compiled(function: Function) -> Function:
     """`function` compiled on first call, without the GIL, cached on disk. IEEE semantics: never `fastmath`."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(CACHE_FOLDER)  # numba reads it while decorating; nobody else's cache moves
+    settings: Any = numba.config
+    before = settings.CACHE_DIR
+    settings.CACHE_DIR = str(CACHE_FOLDER)  # numba reads it while decorating; nobody else's cache moves
     try:
         return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     finally:
-        numba.config.CACHE_DIR = before
+        settings.CACHE_DIR = before

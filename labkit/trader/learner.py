@@ -142,7 +142,7 @@ def learn(common: Any, x: Any, q: float, p: float, expert_p: Any, weight: float)
 @compiled
 def mean_square_result(common: Any) -> float:
     """E[R²] of the brackets, R in barrier units; 1 (every bracket hits) until something is known."""
-    return (common.square_up + 1.0) / (common.square_down + 1.0)
+    return float((common.square_up + 1.0) / (common.square_down + 1.0))
 
 
 @compiled

@@ -23,7 +23,7 @@ FIRST_QUESTION_BARS = 60
 @compiled
 def is_due(settings: Any, minute: int, symbol_index: int) -> bool:
     """True if it is this symbol's turn to be decided on after the bar of `minute`."""
-    return (minute + settings.stagger * symbol_index) % settings.cadence == 0
+    return bool((minute + settings.stagger * symbol_index) % settings.cadence == 0)
 
 
 @compiled

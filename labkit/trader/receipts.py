@@ -1,0 +1,187 @@
+"""Receipts: from the numbers of one look at one symbol to a `Decision` a person can read and check.
+
+Every gate is listed with what it compared; exactly one primary reason is named; and the smallest change that would
+have flipped the decision is said in words with numbers. Statistics are fractions; the words speak in basis points.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from labkit.config import TraderConfig
+from labkit.domain.decisions import Action, Decision, Gate
+from labkit.trader.policy import Verdict
+
+
+class Costs(NamedTuple):
+    """Round-trip costs of entering now, as fractions of notional; `funding` is what the better side may have to pay."""
+
+    fee: float
+    spread: float
+    slippage: float
+    funding: float
+    execution_gap: float
+
+
+class Look(NamedTuple):
+    """What was known of one symbol when it was its turn: the market's side of a decision."""
+
+    symbol: str
+    time_ms: int
+    bars: int
+    bar_present: bool
+    quote_fresh: bool
+    asked: bool
+    """True if the learner was asked: enough bars to place a barrier."""
+    held: int
+    drawdown: float
+    barrier: float
+    weighted_labels: float
+    slope_confidence: tuple[float, float]
+    """The calibration slope and how much of it may be counted on."""
+    flipped: bool
+    """True if the model now prefers the side opposite to the held one."""
+    features: dict[str, float]
+    contributions: dict[str, float]
+    """Towards the long side."""
+    expert_probabilities: dict[str, float]
+    """Of the long side."""
+    expert_weights: dict[str, float]
+
+
+def write_decision(look: Look, verdict: Verdict, costs: Costs, config: TraderConfig) -> Decision:
+    """The decision on one symbol: enter, hold, exit or refuse, with its receipt."""
+    gates = _gates(look, verdict, config)
+    failed = next((gate for gate in gates if not gate.passed), None)
+    action, reason = _action(look, verdict, failed)
+    entering = action in (Action.ENTER_LONG, Action.ENTER_SHORT)
+    side = verdict.side
+    return Decision(
+        symbol=look.symbol,
+        time_ms=look.time_ms,
+        action=action,
+        primary_reason=reason,
+        side=side,
+        probability=verdict.probability,
+        calibration_slope=verdict.slope,
+        edge=verdict.edge,
+        fee_cost=costs.fee,
+        spread_cost=costs.spread,
+        slippage_cost=costs.slippage,
+        funding_cost=costs.funding,
+        execution_gap_cost=costs.execution_gap,
+        expected_value=verdict.expected_value,
+        leverage=verdict.leverage if entering else 0.0,
+        stop_distance=look.barrier,
+        target_distance=look.barrier,
+        horizon_minutes=config.horizon_minutes,
+        features=look.features,
+        contributions={name: side * share for name, share in look.contributions.items()},
+        expert_probabilities={name: p if side > 0 else 1.0 - p for name, p in look.expert_probabilities.items()},
+        expert_weights=look.expert_weights,
+        gates=gates,
+        smallest_change=_smallest_change(look, verdict, config, action, failed),
+    )
+
+
+def _action(look: Look, verdict: Verdict, failed: Gate | None) -> tuple[Action, str]:
+    if look.held:
+        return (Action.EXIT, "model_flip") if look.flipped else (Action.HOLD, "holding")
+    if failed:
+        return Action.REFUSE, failed.name
+    return (Action.ENTER_LONG if verdict.side > 0 else Action.ENTER_SHORT), "expected_value"
+
+
+def _gates(look: Look, verdict: Verdict, config: TraderConfig) -> tuple[Gate, ...]:
+    slope, usable = look.slope_confidence
+    return (
+        Gate("bar_present", look.bar_present, "the minute's bar is here" if look.bar_present else "no usable bar"),
+        Gate(
+            "warm",
+            look.asked and look.bars >= config.warm_up_minutes,
+            f"{look.bars} bars lived through, {config.warm_up_minutes} needed",
+        ),
+        Gate("quote_fresh", look.quote_fresh, "quote is fresh" if look.quote_fresh else "no fresh quote"),
+        Gate("flat", look.held == 0, "no position" if look.held == 0 else f"already {_side_word(look.held)}"),
+        Gate(
+            "drawdown",
+            verdict.throttle > 0.0,
+            f"equity {look.drawdown:.1%} below its peak; entries stop at {config.drawdown_stop:.1%}",
+        ),
+        Gate(
+            "calibrated",
+            usable > 0.0,
+            f"calibration slope {slope:+.2f}, {usable:.2f} may be counted on, must be above 0",
+        ),
+        Gate(
+            "expected_value",
+            verdict.expected_value > verdict.threshold,
+            f"{_bps(verdict.expected_value)} after cost, must be above {_bps(verdict.threshold)}",
+        ),
+        Gate(
+            "size",
+            verdict.leverage > 0.0,
+            f"leverage {verdict.leverage:.3f} = min(cap {config.max_leverage_per_symbol:g}, Kelly share "
+            f"{verdict.kelly_leverage:.3f}) × ramp {verdict.ramp:.2f} × drawdown {verdict.throttle:g}",
+        ),
+    )
+
+
+def _smallest_change(look: Look, verdict: Verdict, config: TraderConfig, action: Action, failed: Gate | None) -> str:
+    """What would have flipped the decision, in words with numbers."""
+    if action is Action.HOLD:
+        own = verdict.probability if verdict.side == look.held else 1.0 - verdict.probability
+        if not look.asked or not look.bar_present:
+            return f"Holds {_side_word(look.held)} without a new opinion: the model could not be asked this minute."
+        return f"Would close if the {_side_word(look.held)} side's probability fell from {own:.3f} below 0.500."
+    if action is Action.EXIT:
+        return (
+            f"Would hold if the {_side_word(look.held)} side's probability, "
+            f"{1.0 - verdict.probability:.3f}, were at least 0.500."
+        )
+    if failed is None:
+        return (
+            f"Would refuse if the cost were above {_bps(verdict.edge / (1.0 + config.cost_margin))} instead of "
+            f"{_bps(verdict.cost)}, or the probability below {_break_even(look, verdict)} instead of "
+            f"{verdict.probability:.3f}."
+        )
+    match failed.name:
+        case "bar_present":
+            return "A usable bar of this minute."
+        case "warm":
+            return f"{max(1, config.warm_up_minutes - look.bars)} more bars of history."
+        case "quote_fresh":
+            return "A fresh quote of this symbol."
+        case "drawdown":
+            return f"Equity less than {config.drawdown_stop:.1%} below its peak, instead of {look.drawdown:.1%}."
+        case "calibrated":
+            slope, _ = look.slope_confidence
+            return (
+                "Predictions that come true more reliably: the calibration slope "
+                f"is {slope:+.2f}, and less its uncertainty nothing is left to count on."
+            )
+        case "size":
+            return (
+                f"Labels to learn from: sizes grow with {look.weighted_labels:.0f} of {config.cold_start_labels:.0f}."
+            )
+    needed = verdict.threshold + verdict.cost
+    return (
+        f"{_bps(needed - verdict.edge)} more edge: a probability of {_break_even(look, verdict)} instead of "
+        f"{verdict.probability:.3f}, or a cost of {_bps(verdict.edge / (1.0 + config.cost_margin))} instead of "
+        f"{_bps(verdict.cost)}."
+    )
+
+
+def _break_even(look: Look, verdict: Verdict) -> str:
+    """The probability at which the expected value would just meet its threshold."""
+    reach = verdict.slope * look.barrier
+    needed = verdict.threshold + verdict.cost
+    return f"{0.5 + 0.5 * needed / reach:.3f}" if reach >= needed else "1 (not even certainty would do)"
+
+
+def _side_word(sign: int) -> str:
+    return "long" if sign > 0 else "short"
+
+
+def _bps(fraction: float) -> str:
+    return f"{fraction * 1e4:.1f} bps"
