@@ -1,0 +1,358 @@
+"""Figures of one day: matplotlib figures that need no pyplot, show themselves and describe themselves in words.
+
+Fixed sizes, light theme, the Okabe–Ito colours (told apart by colour-blind readers, and by lightness in print). Time axes
+are UTC; money is in the quote asset. Used by the report notebook.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.dates import AutoDateLocator, DateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from labkit.domain.day_history import DayHistory
+from labkit.report import metrics
+from labkit.report.days import clock_text
+from labkit.report.metrics import PnlSplit
+from labkit.report.tables import QUOTE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH_INCHES = 9.6
+DOTS_PER_INCH = 160
+CSS_DOTS_PER_INCH = 96
+
+BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+INK, QUIET, FAINT, PAPER = "#1f2933", "#66737f", "#e4e7eb", "#ffffff"
+SPLIT_COLOURS = {"price": BLUE, "fees": ORANGE, "funding": PURPLE}
+
+
+class Chart(Figure):
+    """A figure that shows itself as PNG, sharp on dense screens, with a sentence for those who cannot see it."""
+
+    def __init__(self, height_inches: float, description: str) -> None:
+        super().__init__(
+            figsize=(WIDTH_INCHES, height_inches), dpi=DOTS_PER_INCH, layout="constrained", facecolor=PAPER
+        )
+        self.description = description
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
+        width, height = (round(inches * CSS_DOTS_PER_INCH) for inches in self.get_size_inches())
+        return self.png(), {"alt": self.description, "width": width, "height": height}
+
+    def png(self) -> bytes:
+        """The picture. The same figure gives the same bytes: no time or version is written into it."""
+        file = io.BytesIO()
+        self.savefig(file, format="png", metadata={"Software": None})
+        return file.getvalue()
+
+    def __repr__(self) -> str:
+        return self.description
+
+
+def equity(history: DayHistory) -> Chart:
+    """Equity at mark and wallet balance over the day; below, the fall from the highest equity so far."""
+    bridge, deepest = metrics.equity_bridge(history), metrics.max_drawdown(history)
+    fall = f"deepest fall {100 * deepest.fraction:.2f} % at {clock_text(deepest.trough_ms)}" if deepest else "no fall"
+    chart = Chart(
+        4.3, f"Equity from {bridge.opening:,.2f} to {bridge.closing:,.2f} {QUOTE} over {history.day}; {fall}."
+    )
+    top, bottom = chart.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    if not history.equity:
+        return _nothing(chart, "no equity was recorded on this day")
+    times = [_time(point.time_ms) for point in history.equity]
+    values = [float(point.equity) for point in history.equity]
+    wallet = [float(point.wallet_balance) for point in history.equity]
+    top.step(times, wallet, where="post", color=QUIET, linewidth=1.0, linestyle=(0, (2, 1.5)), label="wallet balance")
+    top.plot(times, values, color=BLUE, linewidth=1.6, label="equity at mark price")
+    top.axhline(values[0], color=INK, linewidth=0.6, alpha=0.5)
+    top.plot(times[-1], values[-1], "o", color=BLUE, markersize=4)
+    top.annotate(
+        f"{values[-1]:,.2f}", (times[-1], values[-1]), (6, 0), textcoords="offset points", color=BLUE, va="center"
+    )
+    top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    _label(top, "Equity", QUOTE)
+    top.legend(loc="upper left", frameon=False, ncols=2, labelcolor=INK, fontsize=9)
+    top.margins(y=0.18)
+    falls = [100 * fall for fall in metrics.drawdowns(history)]
+    bottom.fill_between(times, falls, 0, color=VERMILLION, alpha=0.25, linewidth=0)
+    bottom.plot(times, falls, color=VERMILLION, linewidth=1.0)
+    if deepest:
+        at = _time(deepest.trough_ms)
+        bottom.plot(at, -100 * deepest.fraction, "v", color=VERMILLION, markersize=5)
+        bottom.annotate(
+            f"−{100 * deepest.fraction:.2f} %", (at, -100 * deepest.fraction), (6, 1), textcoords="offset points",
+            color=VERMILLION, fontsize=9,
+        )  # fmt: skip
+    bottom.set_ylim(min(falls, default=0) * 1.3 or -1, 0)
+    bottom.yaxis.set_major_locator(MaxNLocator(3))
+    _label(bottom, "Drawdown", "%")
+    _time_axis(bottom, history)
+    for axes in (top, bottom):
+        _tidy(axes)
+    return chart
+
+
+def pnl_by_symbol(history: DayHistory) -> Chart:
+    """What each symbol earned, split into price moves, fees and funding; the diamond is the net."""
+    splits = metrics.split_by_symbol(history)
+    ordered = dict(sorted(splits.items(), key=lambda item: (item[1].net, item[0])))
+    told = ", ".join(f"{name} {split.net:+,.2f}" for name, split in reversed(ordered.items())) or "nothing booked"
+    chart = Chart(1.3 + 0.42 * max(len(ordered), 2), f"Net PnL by symbol in {QUOTE}: {told}.")
+    axes = chart.subplots()
+    if not ordered:
+        return _nothing(chart, "nothing was booked on this day")
+    _split_bars(axes, list(ordered.values()), horizontal=True)
+    axes.set_yticks(range(len(ordered)), list(ordered))
+    axes.axvline(0, color=INK, linewidth=0.8)
+    low, high = axes.get_xlim()
+    room = 0.14 * (high - low)
+    axes.set_xlim(low - room * any(s.net < 0 for s in ordered.values()), high + room)
+    for place, split in enumerate(ordered.values()):
+        reach = _reach(split)
+        right = split.net >= 0
+        axes.annotate(
+            f"{split.net:+,.2f}".replace("-", "−"), (reach[right], place), (9 if right else -9, 0),
+            textcoords="offset points", va="center", ha="left" if right else "right", color=INK, fontsize=9,
+        )  # fmt: skip
+    axes.set_title(f"PnL by symbol, {QUOTE}", loc="left", color=INK, fontsize=10, fontweight="bold", pad=22)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), frameon=False, ncols=4, fontsize=9, labelcolor=INK)
+    _tidy(axes, grid="x")
+    return chart
+
+
+def pnl_by_hour(history: DayHistory) -> Chart:
+    """What was booked in each UTC hour, split; the diamond is the net."""
+    splits = metrics.split_by_hour(history)
+    first, last = 0, max((history.end_ms - history.start_ms - 1) // 3_600_000, *splits, 0)
+    hours = range(first, min(last, 23) + 1)
+    told = ", ".join(f"{hour:02d}:00 {split.net:+,.2f}" for hour, split in splits.items()) or "nothing booked"
+    chart = Chart(2.6, f"Net PnL by UTC hour in {QUOTE}: {told}.")
+    axes = chart.subplots()
+    if not splits:
+        return _nothing(chart, "nothing was booked on this day")
+    _split_bars(axes, [splits.get(hour, metrics.NOTHING) for hour in hours], horizontal=False)
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.set_xticks(list(hours), [f"{hour:02d}" for hour in hours])
+    axes.set_xlim(-0.7, max(len(hours), 6) - 0.3)
+    axes.set_xlabel("hour of booking, UTC", color=QUIET, fontsize=9)
+    axes.set_title(f"PnL by hour, {QUOTE}", loc="left", color=INK, fontsize=10, fontweight="bold")
+    _tidy(axes)
+    return chart
+
+
+def trades(history: DayHistory) -> Chart:
+    """Each trade from opening to closing, symbol by symbol; above, the net PnL of closed trades added up."""
+    closed = sorted(history.trades, key=lambda trade: trade.closed_ms)
+    symbols = [
+        symbol for symbol in history.symbols if any(row.symbol == symbol for row in (*closed, *history.open_positions))
+    ]
+    net = sum((trade.net_pnl for trade in closed), metrics.ZERO)
+    chart = Chart(
+        2.6 + 0.36 * max(len(symbols), 1),
+        f"{len(closed)} trades closed, net {net:+,.2f} {QUOTE}; {len(history.open_positions)} positions still open.",
+    )
+    if not symbols:
+        return _nothing(chart, "no trade was opened or closed on this day")
+    top, bottom = chart.subplots(2, 1, sharex=True, height_ratios=(1.5, 0.36 * len(symbols) + 0.4))
+    times, sums = [history.start_ms], [0.0]
+    for trade in closed:
+        times.append(trade.closed_ms)
+        sums.append(sums[-1] + float(trade.net_pnl))
+    times.append(history.end_ms)
+    sums.append(sums[-1])
+    top.step([_time(time) for time in times], sums, where="post", color=BLUE, linewidth=1.5)
+    top.fill_between([_time(time) for time in times], sums, 0, step="post", color=BLUE, alpha=0.10, linewidth=0)
+    top.axhline(0, color=INK, linewidth=0.6, alpha=0.6)
+    top.margins(y=0.15)
+    _label(top, "Closed trades, net, added up", QUOTE)
+    rows = {symbol: place for place, symbol in enumerate(reversed(symbols))}
+    for trade in closed:
+        colour = BLUE if trade.net_pnl >= 0 else VERMILLION
+        _bar(bottom, trade.opened_ms, trade.closed_ms, rows[trade.symbol], colour, is_long=trade.side == "long")
+    for row in history.open_positions:
+        _bar(bottom, row.opened_ms, history.end_ms, rows[row.symbol], QUIET, is_long=row.quantity > 0)
+    bottom.set_yticks(list(rows.values()), list(rows))
+    bottom.set_ylim(-0.7, len(rows) - 0.3)
+    keys = [("▲ long  ▼ short", INK), ("won", BLUE), ("lost", VERMILLION), ("still open", QUIET)]
+    handles = [
+        bottom.plot([], [], color=colour, linewidth=5 if n else 0, label=text)[0]
+        for n, (text, colour) in enumerate(keys)
+    ]
+    bottom.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(-0.01, 1.0), frameon=False, ncols=4, fontsize=9,
+        labelcolor=INK, handlelength=1.2, columnspacing=1.4,
+    )  # fmt: skip
+    _time_axis(bottom, history)
+    _tidy(top)
+    _tidy(bottom, grid="x")
+    return chart
+
+
+def decisions(history: DayHistory) -> Chart:
+    """How many decisions became trades, and why the others did not."""
+    counts = metrics.decision_counts(history.decisions)
+    bars = [
+        ("taken", counts.taken, BLUE),
+        ("held: position stays open", counts.held, SKY),
+        ("exit: the model changed its mind", counts.exits, ORANGE),
+        *((f"refused: {_words(reason)}", count, "#9aa5b1") for reason, count in counts.refused.items()),
+    ]
+    shown = [bar for bar in bars if bar[1]]
+    told = ", ".join(f"{name} {count}" for name, count, _ in shown) or "none"
+    chart = Chart(0.8 + 0.34 * max(len(shown), 2), f"{counts.total} decisions: {told}.")
+    axes = chart.subplots()
+    if not shown:
+        return _nothing(chart, "nothing was decided on this day")
+    places = range(len(shown) - 1, -1, -1)
+    axes.barh(places, [count for _, count, _ in shown], color=[colour for *_, colour in shown], height=0.66)
+    axes.set_yticks(places, [name for name, *_ in shown])
+    for place, (_, count, _) in zip(places, shown, strict=True):
+        axes.annotate(
+            f"{count:,}  ({100 * count / counts.total:.1f} %)", (count, place), (5, 0), textcoords="offset points",
+            va="center", color=INK, fontsize=9,
+        )  # fmt: skip
+    axes.set_xlim(0, max(count for _, count, _ in shown) * 1.18)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_title("Decisions by what became of them", loc="left", color=INK, fontsize=10, fontweight="bold")
+    _tidy(axes, grid="x")
+    return chart
+
+
+def learning(history: DayHistory) -> Chart:
+    """Skill, calibration slope with its lower bound, and the weights of the experts over the day."""
+    points = history.learning
+    last = points[-1].learning if points else None
+    told = (
+        f"skill {last.skill_millinats:+.2f} millinats per label, calibration slope {last.calibration_slope:.2f} "
+        f"(lower bound {last.calibration_slope_lower:.2f}) after {last.labels:,} labels"
+        if last
+        else "nothing was learned"
+    )
+    chart = Chart(2.7, f"Learning: {told}.")
+    if not points:
+        return _nothing(chart, "nothing was learned on this day")
+    skill, slope, weights = chart.subplots(1, 3)
+    times = [_time(point.time_ms) for point in points]
+    skill.plot(times, [point.learning.skill_millinats for point in points], color=GREEN, linewidth=1.6)
+    skill.axhline(0, color=INK, linewidth=0.8)
+    skill.margins(y=0.2)
+    _include(skill, 0.0)
+    _label(skill, "Skill against a coin", "millinats per label")
+    values = [point.learning.calibration_slope for point in points]
+    lower = [point.learning.calibration_slope_lower for point in points]
+    slope.fill_between(times, lower, values, color=BLUE, alpha=0.18, linewidth=0, label="down to lower bound")
+    slope.plot(times, values, color=BLUE, linewidth=1.6)
+    slope.axhline(1, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
+    slope.margins(y=0.2)
+    _include(slope, 1.0)
+    _label(slope, "Calibration slope", "1 is honest; band: lower bound")
+    names = sorted({name for point in points for name in point.learning.expert_weights})
+    shares = [[100 * point.learning.expert_weights.get(name, 0.0) for point in points] for name in names]
+    shades = [BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, QUIET]
+    if names:
+        weights.stackplot(
+            times, shares, labels=names, colors=[shades[n % len(shades)] for n in range(len(names))], alpha=0.85
+        )
+        weights.set_ylim(0, 100)
+        weights.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, ncols=min(len(names), 3), fontsize=8,
+            labelcolor=INK, handlelength=1.0, columnspacing=1.0,
+        )  # fmt: skip
+    _label(weights, "Weight of the experts", "%")
+    for axes in (skill, slope, weights):
+        _time_axis(axes, history, ticks=4)
+        _tidy(axes)
+    return chart
+
+
+# --- what the figures share -------------------------------------------------------------------------------------------
+
+
+def _split_bars(axes: Axes, splits: Sequence[PnlSplit], *, horizontal: bool) -> None:
+    """Parts stacked away from zero on either side, and a diamond at the net."""
+    ups, downs = [0.0] * len(splits), [0.0] * len(splits)
+    places = list(range(len(splits)))
+    for part, colour in SPLIT_COLOURS.items():
+        values = [float(getattr(split, part)) for split in splits]
+        starts = [up if value >= 0 else down for value, up, down in zip(values, ups, downs, strict=True)]
+        if horizontal:
+            axes.barh(places, values, left=starts, color=colour, height=0.62, label=part)
+        else:
+            axes.bar(places, values, bottom=starts, color=colour, width=0.62, label=part)
+        for place, value in enumerate(values):
+            if value >= 0:
+                ups[place] += value
+            else:
+                downs[place] += value
+    nets = [float(split.net) for split in splits]
+    shown = [
+        (net, place) if horizontal else (place, net)
+        for place, net in enumerate(nets)
+        if splits[place] != metrics.NOTHING
+    ]
+    axes.plot(
+        [x for x, _ in shown], [y for _, y in shown], "D", color=INK, markersize=5, markeredgecolor=PAPER,
+        markeredgewidth=0.8, label="net", zorder=5,
+    )  # fmt: skip
+
+
+def _reach(split: PnlSplit) -> tuple[float, float]:
+    """How far the stacked parts reach to the left and to the right."""
+    parts = [float(split.price), float(split.fees), float(split.funding)]
+    return sum(part for part in parts if part < 0), sum(part for part in parts if part > 0)
+
+
+def _bar(axes: Axes, start_ms: int, end_ms: int, row: int, colour: str, *, is_long: bool) -> None:
+    axes.plot(
+        [_time(start_ms), _time(end_ms)], [row, row], color=colour, linewidth=6, alpha=0.55, solid_capstyle="butt"
+    )
+    axes.plot(
+        _time(start_ms), row, "^" if is_long else "v", color=colour, markersize=6, markeredgecolor=PAPER,
+        markeredgewidth=0.6, zorder=4,
+    )  # fmt: skip
+
+
+def _time(time_ms: int) -> datetime:
+    return datetime.fromtimestamp(time_ms / 1000, tz=UTC)
+
+
+def _time_axis(axes: Axes, history: DayHistory, *, ticks: int = 9) -> None:
+    axes.set_xlim(_time(history.start_ms), _time(max(history.end_ms, history.start_ms + 1)))
+    axes.xaxis.set_major_locator(AutoDateLocator(tz=UTC, maxticks=ticks))
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=UTC))
+
+
+def _label(axes: Axes, title: str, unit: str) -> None:
+    axes.set_title(f"{title}, {unit}", loc="left", color=INK, fontsize=10, fontweight="bold")
+
+
+def _tidy(axes: Axes, grid: str = "y") -> None:
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+    axes.tick_params(colors=QUIET, labelcolor=INK, length=0, labelsize=9)
+    axes.grid(axis=grid, color=FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _include(axes: Axes, value: float) -> None:
+    low, high = axes.get_ylim()
+    room = 0.08 * (max(high, value) - min(low, value))
+    axes.set_ylim(min(low, value - room), max(high, value + room))
+
+
+def _nothing(chart: Chart, sentence: str) -> Chart:
+    chart.clear()
+    chart.set_size_inches(WIDTH_INCHES, 0.7)
+    chart.text(0.0, 0.5, sentence[0].upper() + sentence[1:] + ".", color=QUIET, fontsize=11, va="center")
+    return chart
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,315 @@
+"""What a day amounts to: the money split by where it came from, returns, drawdown, trades and decisions.
+
+Pure functions over `DayHistory`. Money is Decimal in the quote asset and every split adds up to the ledger's own totals to
+the last digit (invariant I27); ratios are floats and fractions (0.01 is 1 %); a year has 365 days. Used by
+`labkit.report.tables`, `figures` and `headline`.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import TypeVar
+
+import msgspec
+
+from labkit.domain.clock import DAY_MS, HOUR_MS
+from labkit.domain.day_history import DayHistory
+from labkit.domain.decisions import Action, Decision
+from labkit.domain.snapshot import ClosedTrade
+
+Key = TypeVar("Key", str, int)
+
+ZERO = Decimal(0)
+YEAR_MS = 365 * DAY_MS
+CARRIED = "open or carried over"
+"""The group of what was booked today on trades that were not closed today, less what today's trades booked before."""
+
+ENTRIES = (Action.ENTER_LONG, Action.ENTER_SHORT)
+
+
+class PnlSplit(msgspec.Struct, frozen=True):
+    """Profit and loss by origin, in quote asset. What was paid is negative, fees included."""
+
+    price: Decimal = ZERO
+    fees: Decimal = ZERO
+    funding: Decimal = ZERO
+
+    @property
+    def net(self) -> Decimal:
+        return self.price + self.fees + self.funding
+
+    def __add__(self, other: PnlSplit) -> PnlSplit:
+        return PnlSplit(self.price + other.price, self.fees + other.fees, self.funding + other.funding)
+
+    def __neg__(self) -> PnlSplit:
+        return PnlSplit(-self.price, -self.fees, -self.funding)
+
+    def __sub__(self, other: PnlSplit) -> PnlSplit:
+        return self + -other
+
+
+NOTHING = PnlSplit()
+
+
+class EquityBridge(msgspec.Struct, frozen=True, kw_only=True):
+    """The way from the day's first equity to its last, in quote asset; `opening` plus all steps is `closing`, exactly.
+
+    `other` is what moved the wallet and was neither a fill, nor funding, nor a deposit (a liquidation fee, say).
+    """
+
+    opening: Decimal
+    deposits: Decimal
+    booked: PnlSplit
+    other: Decimal
+    unrealized: Decimal
+    """Change of unrealised PnL at mark price."""
+    closing: Decimal
+
+    @property
+    def result(self) -> Decimal:
+        """What the day earned or lost, open positions at mark price; deposits are not a result."""
+        return self.closing - self.opening - self.deposits
+
+    @property
+    def day_return(self) -> float:
+        """Result over the capital at work: opening equity plus the day's deposits."""
+        capital = self.opening + self.deposits
+        return float(self.result / capital) if capital else 0.0
+
+
+class Drawdown(msgspec.Struct, frozen=True):
+    """The deepest fall from a peak: a fraction of the peak, an amount in quote asset, and when."""
+
+    fraction: float
+    amount: Decimal
+    peak_ms: int
+    trough_ms: int
+
+
+class TradeStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Closed trades, judged by net PnL. None where a ratio has nothing to stand on."""
+
+    count: int
+    wins: int
+    losses: int
+    win_rate: float | None
+    profit_factor: float | None
+    """Money won over money lost."""
+    net_pnl: Decimal
+    average_win: Decimal | None
+    average_loss: Decimal | None
+    best: Decimal | None
+    worst: Decimal | None
+    median_holding_ms: int | None
+
+
+class DecisionCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How the day's decisions went. `refused` is by primary reason, the most frequent first."""
+
+    taken: int
+    exits: int
+    held: int
+    refused: dict[str, int]
+
+    @property
+    def refusals(self) -> int:
+        return sum(self.refused.values())
+
+    @property
+    def total(self) -> int:
+        return self.taken + self.exits + self.held + self.refusals
+
+
+# --- money ------------------------------------------------------------------------------------------------------------
+
+
+def booked(history: DayHistory) -> PnlSplit:
+    """Everything the day's fills and funding settlements booked."""
+    return total(split_by_symbol(history).values())
+
+
+def split_by_symbol(history: DayHistory) -> dict[str, PnlSplit]:
+    """What was booked on the day, by symbol; symbols that booked something, by name."""
+    return _split_flows(history, lambda symbol, time_ms: symbol)
+
+
+def split_by_hour(history: DayHistory) -> dict[int, PnlSplit]:
+    """What was booked on the day, by the UTC hour it was booked in (0 … 23)."""
+    return _split_flows(history, lambda symbol, time_ms: (time_ms - history.start_ms) // HOUR_MS)
+
+
+def split_by_side(history: DayHistory) -> dict[str, PnlSplit]:
+    """The trades closed on the day, by side, and `CARRIED`, which makes the sum equal to what was booked."""
+    return _split_trades(history, lambda trade: trade.side)
+
+
+def split_by_exit_reason(history: DayHistory) -> dict[str, PnlSplit]:
+    """The trades closed on the day, by exit reason, and `CARRIED`, which makes the sum equal to what was booked."""
+    return _split_trades(history, lambda trade: trade.exit_reason)
+
+
+def total(splits: Iterable[PnlSplit]) -> PnlSplit:
+    return sum(splits, NOTHING)
+
+
+def of_trade(trade: ClosedTrade) -> PnlSplit:
+    """One round trip, split."""
+    return PnlSplit(trade.realized_pnl, -trade.commission, trade.funding)
+
+
+def imbalance(history: DayHistory) -> PnlSplit:
+    """The day's flows, one by one, less the change of the account's own totals: all zero, or the books do not agree."""
+    start, end = history.account_at_start, history.account_at_end
+    account = PnlSplit(
+        end.realized_pnl - start.realized_pnl, start.commissions - end.commissions, end.funding - start.funding
+    )
+    return booked(history) - account
+
+
+def equity_bridge(history: DayHistory) -> EquityBridge:
+    """The day in one line of sums."""
+    start, end = history.account_at_start, history.account_at_end
+    flows, deposits = booked(history), end.deposits - start.deposits
+    wallet_change = end.wallet_balance - start.wallet_balance
+    return EquityBridge(
+        opening=start.equity,
+        deposits=deposits,
+        booked=flows,
+        other=wallet_change - deposits - flows.net,
+        unrealized=(end.equity - end.wallet_balance) - (start.equity - start.wallet_balance),
+        closing=end.equity,
+    )
+
+
+def _split_flows(history: DayHistory, key: Callable[[str, int], Key]) -> dict[Key, PnlSplit]:
+    found: defaultdict[Key, PnlSplit] = defaultdict(PnlSplit)
+    for fill in history.fills:
+        found[key(fill.symbol, fill.trade_time_ms)] += PnlSplit(fill.realized_pnl, -fill.commission)
+    for payment in history.funding:
+        found[key(payment.symbol, payment.time_ms)] += PnlSplit(funding=payment.amount)
+    return dict(sorted(found.items()))
+
+
+def _split_trades(history: DayHistory, key: Callable[[ClosedTrade], str]) -> dict[str, PnlSplit]:
+    found: defaultdict[str, PnlSplit] = defaultdict(PnlSplit)
+    for trade in history.trades:
+        found[key(trade)] += of_trade(trade)
+    splits = dict(sorted(found.items()))
+    carried = booked(history) - total(splits.values())
+    if carried != NOTHING:
+        splits[CARRIED] = carried
+    return splits
+
+
+# --- the account over time --------------------------------------------------------------------------------------------
+
+
+def drawdowns(history: DayHistory) -> list[float]:
+    """At each equity point, the fall from the highest equity so far, as a fraction ≤ 0."""
+    falls, peak = [], ZERO
+    for point in history.equity:
+        peak = max(peak, point.equity)
+        falls.append(float(point.equity / peak - 1) if peak else 0.0)
+    return falls
+
+
+def max_drawdown(history: DayHistory) -> Drawdown | None:
+    """The deepest fall of the day, or None if equity never fell."""
+    deepest: Drawdown | None = None
+    peak = None
+    for point in history.equity:
+        if peak is None or point.equity > peak.equity:
+            peak = point
+        if not peak.equity:
+            continue
+        fall = float(1 - point.equity / peak.equity)
+        if fall > (deepest.fraction if deepest else 0.0):
+            deepest = Drawdown(fall, peak.equity - point.equity, peak.time_ms, point.time_ms)
+    return deepest
+
+
+def annualized_volatility(history: DayHistory) -> float | None:
+    """Realised volatility of equity per 365-day year, as a fraction; None with fewer than two returns.
+
+    The root of summed squared log returns, stretched from the time they span to a year. Equity at or below zero has no
+    log return; None then, too.
+    """
+    points = history.equity
+    if len(points) < 3 or any(point.equity <= 0 for point in points):
+        return None
+    squares = math.fsum(
+        math.log(later.equity / earlier.equity) ** 2 for earlier, later in zip(points, points[1:], strict=False)
+    )
+    return math.sqrt(squares * YEAR_MS / (points[-1].time_ms - points[0].time_ms))
+
+
+# --- trades and decisions ---------------------------------------------------------------------------------------------
+
+
+def trade_statistics(trades: Iterable[ClosedTrade]) -> TradeStatistics:
+    """Statistics of round trips; a trade of exactly zero is neither won nor lost."""
+    all_trades = tuple(trades)
+    results = [trade.net_pnl for trade in all_trades]
+    won, lost = [r for r in results if r > 0], [r for r in results if r < 0]
+    holding = sorted(trade.closed_ms - trade.opened_ms for trade in all_trades)
+    return TradeStatistics(
+        count=len(results),
+        wins=len(won),
+        losses=len(lost),
+        win_rate=len(won) / len(results) if results else None,
+        profit_factor=float(sum(won) / -sum(lost)) if lost else None,
+        net_pnl=sum(results, ZERO),
+        average_win=sum(won, ZERO) / len(won) if won else None,
+        average_loss=sum(lost, ZERO) / len(lost) if lost else None,
+        best=max(results, default=None),
+        worst=min(results, default=None),
+        median_holding_ms=holding[(len(holding) - 1) // 2] if holding else None,
+    )
+
+
+def entry_decisions(history: DayHistory) -> list[Decision | None]:
+    """For each closed trade the decision that opened it; None if it was taken on an earlier day or by a person."""
+    taken: defaultdict[str, list[Decision]] = defaultdict(list)
+    for decision in history.decisions:
+        if decision.action in ENTRIES:
+            taken[decision.symbol].append(decision)
+    times = {symbol: [decision.time_ms for decision in decisions] for symbol, decisions in taken.items()}
+    found: list[Decision | None] = []
+    for trade in history.trades:
+        place = bisect_right(times.get(trade.symbol, []), trade.opened_ms)
+        decision = taken[trade.symbol][place - 1] if place else None
+        agrees = decision is not None and (decision.side > 0) == (trade.side == "long")
+        found.append(decision if agrees else None)
+    return found
+
+
+def decision_counts(decisions: Iterable[Decision]) -> DecisionCounts:
+    """Decisions by what became of them."""
+    actions: Counter[Action] = Counter()
+    refused: Counter[str] = Counter()
+    for decision in decisions:
+        actions[decision.action] += 1
+        if decision.action is Action.REFUSE:
+            refused[decision.primary_reason] += 1
+    return DecisionCounts(
+        taken=sum(actions[action] for action in ENTRIES),
+        exits=actions[Action.EXIT],
+        held=actions[Action.HOLD],
+        refused=dict(sorted(refused.items(), key=lambda item: (-item[1], item[0]))),
+    )
+
+
+def nearest_refusals(decisions: Iterable[Decision]) -> dict[str, Decision]:
+    """By primary reason, the refused decision with the highest expected value: the one that came nearest."""
+    nearest: dict[str, Decision] = {}
+    for decision in decisions:
+        if decision.action is not Action.REFUSE:
+            continue
+        best = nearest.get(decision.primary_reason)
+        if best is None or decision.expected_value > best.expected_value:
+            nearest[decision.primary_reason] = decision
+    return nearest

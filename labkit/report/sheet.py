@@ -1,0 +1,114 @@
+"""Sheet: a DataFrame as a person reads it, in a notebook, in HTML and in plain text.
+
+Units stand under the headings, results are signed and coloured, every text is escaped: what a ledger holds (event texts,
+symbol names) can never become markup. Used by the report notebook.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROWS = 200
+ALWAYS_SIGNED = {"net", "unrealised", "difference", "change"}
+
+
+class Sheet:
+    """A table that shows itself.
+
+    Args:
+        frame: as made by `labkit.report.tables`; `attrs["units"]` and `attrs["money"]` are used where present.
+        empty: the sentence to show instead of a table without rows.
+        total: whether the last row is a sum and set apart.
+        rows: at most so many are shown; a line below tells how many there are.
+    """
+
+    def __init__(self, frame: pd.DataFrame, *, empty: str = "nothing", total: bool = False, rows: int = ROWS) -> None:
+        self.frame = frame
+        self._empty = empty
+        self._total = total
+        self._rows = rows
+
+    def _repr_html_(self) -> str:
+        if self.frame.empty:
+            return f'<p class="labkit-empty">{escape(self._empty)}</p>'
+        names = [str(name) for name in self.frame.columns]
+        units, texts, wide = self._units(), self._texts(), self._is_text()
+        head = "".join(
+            f'<th class="{_side(text)}">{escape(name)}<small>{escape(units.get(name, "")) or "&nbsp;"}</small></th>'
+            for name, text in zip(names, wide, strict=True)
+        )
+        body = "".join(self._row(number, cells, wide) for number, cells in enumerate(texts))
+        more = f'<p class="labkit-more">{escape(self._more())}</p>' if self._more() else ""
+        return (
+            f'<div class="labkit-scroll"><table class="labkit-sheet"><thead><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>{more}"
+        )
+
+    def __repr__(self) -> str:
+        if self.frame.empty:
+            return self._empty
+        units = self._units()
+        heads = [f"{name} [{units[name]}]" if name in units else str(name) for name in self.frame.columns]
+        columns = [[head, *column] for head, column in zip(heads, zip(*self._texts(), strict=True), strict=True)]
+        padded = [_pad(column, left=text) for column, text in zip(columns, self._is_text(), strict=True)]
+        lines = ["  ".join(cells).rstrip() for cells in zip(*padded, strict=True)]
+        return "\n".join([*lines, *([self._more()] if self._more() else [])])
+
+    def _units(self) -> dict[str, str]:
+        units: dict[str, str] = self.frame.attrs.get("units", {})
+        return units
+
+    def _is_text(self) -> list[bool]:
+        """For each column, whether it holds words rather than numbers."""
+        from pandas.api.types import is_numeric_dtype
+
+        return [not is_numeric_dtype(self.frame[name]) and bool(self.frame[name].notna().any()) for name in self.frame]
+
+    def _texts(self) -> list[list[str]]:
+        money = set(self.frame.attrs.get("money", ()))
+        shown = self.frame.head(self._rows)
+        columns = [[_text(value, name, money) for value in shown[name]] for name in shown]
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def _more(self) -> str:
+        count = len(self.frame)
+        return f"The first {self._rows} of {count} rows; the ledger holds them all." if count > self._rows else ""
+
+    def _row(self, number: int, cells: list[str], wide: list[bool]) -> str:
+        is_total = self._total and number == len(self.frame) - 1
+        written = "".join(
+            f'<td class="{_side(text)}{"" if text else _colour(cell)}">{escape(cell)}</td>'
+            for cell, text in zip(cells, wide, strict=True)
+        )
+        return f'<tr class="labkit-total">{written}</tr>' if is_total else f"<tr>{written}</tr>"
+
+
+def _text(value: Any, name: str, money: set[str]) -> str:
+    if value is None or value != value:  # NaN: pandas' way of saying None in a column of numbers
+        return "–"
+    if isinstance(value, str):
+        return value
+    if name in money:
+        text = f"{value:+,.2f}" if name in ALWAYS_SIGNED else f"{value:,.2f}"
+    elif isinstance(value, float) and not value.is_integer():
+        text = f"{value:,}"
+    else:
+        text = f"{int(value):,}"
+    return text.replace("-", "−")
+
+
+def _pad(column: list[str], *, left: bool) -> list[str]:
+    width = max(map(len, column))
+    return [cell.ljust(width) if left else cell.rjust(width) for cell in column]
+
+
+def _side(is_text: bool) -> str:
+    return "words" if is_text else "number"
+
+
+def _colour(cell: str) -> str:
+    return " loss" if cell.startswith("−") else " gain" if cell.startswith("+") and cell != "+0.00" else ""
