@@ -6,6 +6,7 @@ so one market minute may pass in two wall seconds.
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from typing import Protocol
 
 SECOND_MS = 1_000
@@ -33,3 +34,8 @@ class Clock(Protocol):
     async def sleep_until(self, deadline_ms: int) -> None:
         """Return when market time has reached `deadline_ms` (at once if it has passed)."""
         ...
+
+
+def utc_day(time_ms: int) -> str:
+    """The UTC day that `time_ms` lies in, as `YYYY-MM-DD`."""
+    return (date(1970, 1, 1) + timedelta(days=time_ms // DAY_MS)).isoformat()

@@ -14,6 +14,7 @@ import msgspec
 from labkit.domain.leverage_brackets import LeverageBracket
 from labkit.domain.market_events import Bar, MarkPrice, Quote
 from labkit.domain.orders import Fill, Order
+from labkit.domain.snapshot import LearningRow
 from labkit.domain.symbol_rules import SymbolRules
 
 
@@ -82,6 +83,13 @@ class TraderCheckpointed(EngineEvent, frozen=True, kw_only=True):
     state_hash: str
     last_open_time_ms: int
     lived_minutes: int = 0
+
+
+class LearningObserved(EngineEvent, frozen=True, kw_only=True):
+    """How the learner stands, noted now and then so that its course can be read back."""
+
+    learning: LearningRow
+    virtual_closed: int
 
 
 class MinuteClosed(EngineEvent, frozen=True, kw_only=True):
@@ -210,6 +218,7 @@ Event = (
     | Deposited
     | RulesObserved
     | TraderCheckpointed
+    | LearningObserved
     | MinuteClosed
     | MonitorTicked
     | VirtualTicked

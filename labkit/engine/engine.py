@@ -251,6 +251,11 @@ class Engine:
             self._say("info", f"the trader lived through {event.lived_minutes} minutes of history")
         return []
 
+    def _learning_observed(self, event: ev.LearningObserved) -> list[Command]:
+        # Nothing depends on it; it is recorded to be read back.
+        self._touch()
+        return []
+
     def _account_observed(self, event: ev.AccountObserved) -> list[Command]:
         ours = {p.symbol: p.quantity for p in self.positions.values() if p.is_open}
         theirs = {symbol: quantity for symbol, quantity in event.positions.items() if quantity}
@@ -483,7 +488,9 @@ class Engine:
                 trade.commission += fill.commission
             rules = self.rules.get(fill.symbol)
             if record.decision and rules:
-                trade.plan = make_exit_plan(record.decision, after.entry_price, after.sign, trade.opened_ms, rules)
+                trade.plan = make_exit_plan(
+                    record.decision, after.entry_price, after.sign, trade.opened_ms, rules, self.config.trader
+                )
 
     def _end_trade(self, trade: OpenTrade, side: int, intent: OrderIntent, closed_ms: int) -> None:
         del self.trades[trade.symbol]
@@ -505,7 +512,9 @@ class Engine:
         )
         self.closed_trades.append(closed)
         self._count(positions_closed=1)
-        self._say("info", f"{closed.symbol}: {closed.side} closed by {closed.exit_reason}, net {closed.net_pnl:.4f} USDT")
+        self._say(
+            "info", f"{closed.symbol}: {closed.side} closed by {closed.exit_reason}, net {closed.net_pnl:.4f} USDT"
+        )
 
     def _order_refused(self, event: ev.OrderRefused) -> list[Command]:
         record = self.intents[event.client_order_id]
@@ -513,7 +522,8 @@ class Engine:
             self._touch()
             record.state = IntentState.REJECTED
             self._say(
-                "warning", f"{record.intent.symbol}: order {event.client_order_id} refused: {event.message} ({event.code})"
+                "warning",
+                f"{record.intent.symbol}: order {event.client_order_id} refused: {event.message} ({event.code})",
             )
         return []
 
@@ -530,7 +540,9 @@ class Engine:
         if not record.is_final:
             self._touch()
             record.state = IntentState.NOT_PLACED
-            self._say("info", f"{record.intent.symbol}: {event.client_order_id} never reached the book: {event.evidence}")
+            self._say(
+                "info", f"{record.intent.symbol}: {event.client_order_id} never reached the book: {event.evidence}"
+            )
         return []
 
     def _funding_paid(self, event: ev.FundingPaid) -> list[Command]:
@@ -652,6 +664,7 @@ _HANDLERS: dict[type, Callable[[Engine, Any], list[Command]]] = {
     ev.AccountObserved: Engine._account_observed,
     ev.Deposited: Engine._deposited,
     ev.TraderCheckpointed: Engine._trader_checkpointed,
+    ev.LearningObserved: Engine._learning_observed,
     ev.MinuteClosed: Engine._minute_closed,
     ev.MonitorTicked: Engine._monitor_ticked,
     ev.VirtualTicked: Engine._virtual_ticked,

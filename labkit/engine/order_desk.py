@@ -132,9 +132,7 @@ class OrderDesk:
             order = await self._client.place_order(intent)
         except OutcomeUnknown as error:
             self._submit(
-                ev.OrderInDoubt(
-                    time_ms=self._clock.now_ms(), client_order_id=intent.client_order_id, cause=str(error)
-                )
+                ev.OrderInDoubt(time_ms=self._clock.now_ms(), client_order_id=intent.client_order_id, cause=str(error))
             )
         except ExchangeError as error:
             self._refused(intent, error.code, error.text)
@@ -211,6 +209,9 @@ class OrderDesk:
         for row in await self._client.income("FUNDING_FEE", start_ms=since):
             self._submit(
                 ev.FundingPaid(
-                    time_ms=self._clock.now_ms(), symbol=row.symbol, funding_time_ms=row.time_ms, amount=Decimal(row.income)
+                    time_ms=self._clock.now_ms(),
+                    symbol=row.symbol,
+                    funding_time_ms=row.time_ms,
+                    amount=Decimal(row.income),
                 )
             )

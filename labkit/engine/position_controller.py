@@ -85,7 +85,9 @@ class PositionController:
 
     def _attached(self) -> tuple[Engine, Clock]:
         if self._engine is None or self._clock is None:
-            raise LocalProtocolError("this PositionController guards nothing yet: start the UnifiedScheduler that owns it")
+            raise LocalProtocolError(
+                "this PositionController guards nothing yet: start the UnifiedScheduler that owns it"
+            )
         return self._engine, self._clock
 
     def _send(self, event: ev.Event) -> None:

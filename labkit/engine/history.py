@@ -1,0 +1,129 @@
+"""One day of a lab, read back from its ledger: what the daily report is made of.
+
+The ledger is folded by the very `Engine.apply` that once ran; the trader is not asked again.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from labkit.config import Config
+from labkit.domain import events as ev
+from labkit.domain.clock import DAY_MS, utc_day
+from labkit.domain.day_history import DayHistory, EquityPoint, FundingPayment, LearningPoint
+from labkit.domain.decisions import Decision
+from labkit.domain.orders import Fill
+from labkit.domain.snapshot import ClosedTrade, EventRow
+from labkit.engine.engine import Engine
+from labkit.engine.ledger import LEDGER_FILE, Ledger
+from labkit.engine.recovery import RecordedDecisions, apply_recorded
+from labkit.engine.snapshots import account_row, position_rows
+from labkit.errors import ConfigError
+
+
+def days_in(ledger_path: Path) -> list[str]:
+    """All UTC days the ledger at `ledger_path` knows of, first to last."""
+    ledger = Ledger.open(_folder(ledger_path), read_only=True)
+    try:
+        days = {utc_day(entry.event.time_ms) for entry in ledger.entries()}
+    finally:
+        ledger.close()
+    return sorted(days)
+
+
+def read_day(ledger_path: Path, day: str) -> DayHistory:
+    """The history of one UTC day (`YYYY-MM-DD`) from the ledger at `ledger_path` (the file or its folder).
+
+    Raises:
+        ConfigError: `day` is no date, or the ledger knows nothing of it.
+        LedgerDamaged: the history cannot be trusted.
+    """
+    try:
+        start_ms = int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1000)
+    except ValueError as error:
+        raise ConfigError(f"day: {day!r} is not a date like 2026-01-05", field="day") from error
+    ledger = Ledger.open(_folder(ledger_path), read_only=True)
+    try:
+        return _read(ledger, day, start_ms)
+    finally:
+        ledger.close()
+
+
+def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
+    recorded = RecordedDecisions()
+    engine = Engine(Config(), recorded)
+    equity: list[EquityPoint] = []
+    fills: list[Fill] = []
+    funding: list[FundingPayment] = []
+    trades: list[ClosedTrade] = []
+    decisions: list[Decision] = []
+    events: list[EventRow] = []
+    learning: list[LearningPoint] = []
+    at_start = account_row(engine, {})
+    last_ms, first_sequence, last_sequence = start_ms, 0, 0
+    virtual_closed_before = virtual_closed = 0
+    fingerprint = ""
+    for entry in ledger.entries():
+        event = entry.event
+        if event.time_ms >= start_ms + DAY_MS:
+            break
+        in_day = event.time_ms >= start_ms
+        if in_day and not first_sequence:
+            first_sequence = entry.sequence
+            at_start = account_row(engine, {})
+        engine.log.clear()
+        before = engine.counts
+        apply_recorded(engine, recorded, entry)
+        if isinstance(event, ev.EngineStarted):
+            fingerprint = event.config_hash
+        if not in_day:
+            if isinstance(event, ev.LearningObserved):
+                virtual_closed_before = virtual_closed = event.virtual_closed
+            continue
+        last_ms, last_sequence = event.time_ms, entry.sequence
+        events += engine.log
+        decisions += entry.decisions
+        if engine.counts.positions_closed > before.positions_closed:
+            trades.append(engine.closed_trades[-1])
+        if engine.counts.fills > before.fills and isinstance(event, ev.OrderChanged) and event.fill:
+            fills.append(event.fill)
+        match event:
+            case ev.MinuteClosed():
+                equity.append(EquityPoint(event.time_ms, engine.account.wallet_balance, engine.equity))
+            case ev.LearningObserved():
+                learning.append(LearningPoint(event.time_ms, event.learning))
+                virtual_closed = event.virtual_closed
+            case ev.FundingPaid():
+                funding.append(FundingPayment(event.funding_time_ms, event.symbol, event.amount))
+            case _:
+                pass
+    if not first_sequence:
+        raise ConfigError(f"day: the ledger knows nothing of {day}", field="day")
+    return DayHistory(
+        day=day,
+        start_ms=start_ms,
+        end_ms=last_ms,
+        market=engine.market,
+        disclosure=engine.disclosure,
+        symbols=engine.symbols,
+        config_fingerprint=fingerprint,
+        account_at_start=at_start,
+        account_at_end=account_row(engine, {}),
+        equity=tuple(equity),
+        fills=tuple(fills),
+        funding=tuple(funding),
+        trades=tuple(trades),
+        open_positions=position_rows(engine, {}, {}),
+        decisions=tuple(decisions),
+        learning=tuple(learning),
+        virtual_closed=virtual_closed - virtual_closed_before,
+        events=tuple(events),
+        first_sequence=first_sequence,
+        last_sequence=last_sequence,
+        ledger_hash=ledger.head_hash,
+    )
+
+
+def _folder(ledger_path: Path) -> Path:
+    return ledger_path.parent if ledger_path.name == LEDGER_FILE else ledger_path

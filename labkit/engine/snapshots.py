@@ -1,0 +1,167 @@
+"""Snapshots: from the running parts to one immutable value that may leave the engine's thread.
+
+Taken on the engine's own loop, so nothing moves meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+import msgspec
+
+from labkit.domain.leverage_brackets import liquidation_price, maintenance_margin
+from labkit.domain.market_events import Quote
+from labkit.domain.snapshot import AccountRow, BreakerRow, PositionRow, Snapshot, SymbolRow
+from labkit.engine.engine import Engine
+from labkit.engine.unified_scheduler import UnifiedScheduler
+from labkit.market.websocket_monitor import WebSocketMonitor
+from labkit.trader.exits import closing_price
+
+ZERO = Decimal(0)
+CLOSED_TRADES_SHOWN = 50
+EVENTS_SHOWN = 60
+
+
+def account_row(engine: Engine, marks: Mapping[str, Decimal], *, leverage: int = 1) -> AccountRow:
+    """The account at the given mark prices (those the engine has met, where none is given)."""
+    account = engine.account
+    at = {**engine.marks, **marks}
+    wallet = account.wallet_balance
+    equity = wallet + engine.unrealized_pnl(marks)
+    maintenance = initial = ZERO
+    for position in engine.positions.values():
+        if not position.is_open or position.symbol not in at:
+            continue
+        notional = abs(position.quantity) * at[position.symbol]
+        initial += notional / leverage
+        if brackets := engine.brackets.get(position.symbol):
+            maintenance += maintenance_margin(notional, brackets)
+    return AccountRow(
+        wallet_balance=wallet,
+        equity=equity,
+        available_balance=max(equity - initial, ZERO),
+        margin_ratio=float(maintenance / equity) if equity > 0 else 1.0,
+        day_pnl=equity - engine.day_start_equity,
+        deposits=account.deposits,
+        realized_pnl=account.realized_pnl,
+        commissions=account.commissions,
+        funding=account.funding,
+    )
+
+
+def position_rows(engine: Engine, quotes: Mapping[str, Quote], marks: Mapping[str, Decimal]) -> tuple[PositionRow, ...]:
+    """Open positions with their exits, oldest first."""
+    at = {**engine.marks, **marks}
+    rows: list[PositionRow] = []
+    for trade in sorted(engine.trades.values(), key=lambda trade: trade.opened_ms):
+        symbol = trade.symbol
+        position = engine.position(symbol)
+        quote, mark, plan = quotes.get(symbol), at.get(symbol), trade.plan
+        others = [p for p in engine.positions.values() if p.is_open and p.symbol != symbol and p.symbol in at]
+        margin_balance = engine.account.wallet_balance + sum(
+            (
+                p.unrealized_pnl(at[p.symbol])
+                - maintenance_margin(abs(p.quantity) * at[p.symbol], engine.brackets[p.symbol])
+                for p in others
+                if p.symbol in engine.brackets
+            ),
+            ZERO,
+        )
+        brackets = engine.brackets.get(symbol)
+        rows.append(
+            PositionRow(
+                symbol=symbol,
+                quantity=position.quantity,
+                entry_price=position.entry_price,
+                exit_price=closing_price(position.sign, quote) if quote else None,
+                mark_price=mark,
+                unrealized_pnl=position.unrealized_pnl(mark) if mark is not None else ZERO,
+                stop_price=plan.stop_price if plan else None,
+                target_price=plan.target_price if plan else None,
+                trailing_stop_price=plan.trailing_stop_price(position.sign) if plan else None,
+                liquidation_price=liquidation_price(
+                    quantity=position.quantity,
+                    entry_cost=position.entry_cost,
+                    margin_balance=margin_balance,
+                    brackets=brackets,
+                )
+                if brackets
+                else None,
+                opened_ms=trade.opened_ms,
+                due_ms=plan.due_ms if plan else None,
+                entry_reason=trade.entry_reason,
+                closing=engine.closing(symbol),
+            )
+        )
+    return tuple(rows)
+
+
+def take_snapshot(scheduler: UnifiedScheduler, *, lag_ms: tuple[float, float] = (0.0, 0.0)) -> Snapshot:
+    """The lab as it stands. `lag_ms` is the event loop's lag (median, p99), measured by the host."""
+    engine, monitor, trader = scheduler.engine, scheduler.websocket_monitor, scheduler.self_learning_trader
+    client = scheduler.binance_client
+    symbols = scheduler.config.symbols
+    quotes = {s: quote for s in symbols if (quote := monitor.get_quote(s)) is not None}
+    marks = {s: mark.mark_price for s in symbols if (mark := monitor.get_mark_price(s)) is not None}
+    streams = monitor.streams_status()
+    if scheduler.user_stream is not None:
+        streams = (*streams, scheduler.user_stream.status())
+    now_ms = scheduler.clock.now_ms()
+    breaker = client.breaker
+    return Snapshot(
+        time_ms=now_ms,
+        state=scheduler.state,
+        state_detail=scheduler.state_detail,
+        market=scheduler.market,
+        disclosure=scheduler.disclosure,
+        speed=scheduler.clock.speed,
+        symbols=tuple(_symbol_row(monitor, s) for s in symbols),
+        positions=position_rows(engine, quotes, marks),
+        virtual_positions=trader.virtual_positions(),
+        closed_trades=tuple(engine.closed_trades)[-CLOSED_TRADES_SHOWN:],
+        decisions=tuple(engine.last_decisions[s] for s in symbols if s in engine.last_decisions),
+        account=account_row(engine, marks, leverage=scheduler.config.risk.leverage),
+        breaker=BreakerRow(
+            level=breaker.level(now_ms).name,
+            cause=breaker.cause,
+            since_ms=breaker.since_ms,
+            next_probe_ms=breaker.next_probe_ms,
+            weight_used=client.limits.used_weight(now_ms),
+            weight_limit=client.limits.weight_limit,
+        ),
+        learning=trader.learning(),
+        loops=tuple(deadlines.row() for deadlines in scheduler.loops.values()),
+        streams=streams,
+        events=tuple(engine.log)[-EVENTS_SHOWN:],
+        counts=msgspec.structs.replace(
+            engine.counts,
+            frames=monitor.frames,
+            virtual_closed=trader.virtual_closed,
+            learned_labels=trader.learned_labels,
+            reconnects=monitor.reconnects + (scheduler.user_stream.reconnects if scheduler.user_stream else 0),
+        ),
+        loop_lag_ms_p50=lag_ms[0],
+        loop_lag_ms_p99=lag_ms[1],
+        entries_paused="; ".join(engine.paused_by.values()),
+        ledger_sequence=scheduler.ledger.sequence,
+        ledger_hash=scheduler.ledger.head_hash,
+    )
+
+
+def _symbol_row(monitor: WebSocketMonitor, symbol: str) -> SymbolRow:
+    quote, mark = monitor.get_quote(symbol), monitor.get_mark_price(symbol)
+    return SymbolRow(
+        symbol=symbol,
+        bid_price=quote.bid_price if quote else None,
+        bid_quantity=quote.bid_quantity if quote else None,
+        ask_price=quote.ask_price if quote else None,
+        ask_quantity=quote.ask_quantity if quote else None,
+        mark_price=mark.mark_price if mark else None,
+        funding_rate=mark.funding_rate if mark else None,
+        next_funding_time_ms=mark.next_funding_time_ms if mark else None,
+        change_24h=monitor.change_24h(symbol),
+        liquidity_score=monitor.get_liquidity_score(symbol),
+        age_ms=monitor.quote_age_ms(symbol),
+        stale_because=monitor.why_stale(symbol),
+    )
