@@ -1,0 +1,516 @@
+"""WebSocketMonitor: live prices of the watched symbols, and whether they may be trusted right now.
+
+It is the shell of `MarketSession`: it opens connections, reads frames, fills the `QuoteCache` and calls its listeners
+in frame order, synchronously, on the loop it was started on. Prices are in quote asset, times in market milliseconds.
+Everyone asks it for prices first. A bad frame is counted and dropped; a lost connection comes back by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from functools import partial
+
+import msgspec
+
+from labkit.config import MonitorConfig
+from labkit.domain.clock import Clock
+from labkit.domain.market_events import INTERVAL_MS, Bar, DepthDiff, MarkPrice, Quote, Trade
+from labkit.domain.snapshot import StreamRow, SymbolRow
+from labkit.edge.clocks import SystemClock
+from labkit.errors import ConfigError, RemoteProtocolError
+from labkit.market.quotes import QuoteCache
+from labkit.market.session import Action, Close, Health, MarketSession, Open, Send
+from labkit.wire.streams import (
+    ControlReply,
+    Ticker,
+    book_ticker_stream,
+    decode_frame,
+    kline_stream,
+    mark_price_stream,
+    mini_ticker_stream,
+)
+from labkit.wire.transport import ConnectionLost, NotSent, StreamConnection, StreamTransport
+
+PUBLIC_STREAMS = "wss://fstream.binance.com"
+"""Where live market data of the real exchange comes from; needs no key."""
+KEPT_BARS = 10
+KEPT_LATENCIES = 4_096
+FRAMES_BETWEEN_YIELDS = 64
+"""A connection with a full buffer lets the others run after so many frames."""
+
+_KIND = {
+    Quote: "bookTicker",
+    MarkPrice: "markPrice",
+    Bar: "kline",
+    Ticker: "miniTicker",
+    Trade: "trade",
+    DepthDiff: "depth",
+    ControlReply: "control",
+}
+
+
+class _Traffic(msgspec.Struct):
+    """What went over the connections of one slot."""
+
+    frames: int = 0
+    rejected: int = 0
+
+
+def _no_listener(*_facts: object) -> None:
+    """Nobody listens yet."""
+
+
+class WebSocketMonitor:
+    """Live quotes, mark prices and closed bars of `symbols`.
+
+    `WebSocketMonitor(symbols)` alone listens to the public hosts of the real exchange.
+
+    Args:
+        symbols: e.g. `["BTCUSDT", "ETHUSDT"]`.
+        streams: how connections are opened; sockets to the real exchange if None.
+        clock: market time; the machine's if None.
+        config: limits and scales.
+        intervals: which closed candles are kept and told.
+        seed: of the reconnection jitter.
+
+    Raises:
+        ConfigError: a symbol or an interval that cannot exist.
+    """
+
+    def __init__(
+        self,
+        symbols: Iterable[str],
+        *,
+        streams: StreamTransport | None = None,
+        clock: Clock | None = None,
+        config: MonitorConfig | None = None,
+        intervals: Sequence[str] = ("1m",),
+        seed: int = 0,
+    ) -> None:
+        for interval in intervals:
+            if interval not in INTERVAL_MS:
+                raise ConfigError(f"interval {interval!r}: must be one of {', '.join(INTERVAL_MS)}", field="intervals")
+        self._transport = streams
+        self._clock: Clock = clock if clock is not None else SystemClock()
+        self._config = config if config is not None else MonitorConfig()
+        self._intervals = tuple(intervals)
+        self._seed = seed
+        # Limits are meant in the time of life. Virtual time keeps every deadline exactly, so market time will do.
+        speed = self._clock.speed
+        self._speed = speed if math.isfinite(speed) else 1.0
+        self._patience = max(1.0, self._speed)
+        self._cache = QuoteCache(stale_after_ms=round(self._config.stale_after_ms * self._patience))
+        self._session: MarketSession | None = None
+        self._symbols: dict[str, None] = {}
+        self._bars: dict[tuple[str, str], dict[int, Bar]] = {}
+        self._stale: set[str] = set()
+        self._latencies_ms: deque[int] = deque(maxlen=KEPT_LATENCIES)
+        self._traffic: dict[str, _Traffic] = {}
+        self._connections: dict[int, StreamConnection] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._sends: set[asyncio.Task[None]] = set()
+        self._keeper: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+
+        self.frames = 0
+        """All frames received, unreadable ones included."""
+        self.frames_by_stream_type: Counter[str] = Counter()
+        self.on_quote: Callable[[Quote], None] = _no_listener
+        """Called with each accepted quote."""
+        self.on_mark: Callable[[MarkPrice], None] = _no_listener
+        """Called with each accepted mark price."""
+        self.on_bar: Callable[[Bar], None] = _no_listener
+        """Called once with each closed bar."""
+        self.on_health: Callable[[str, bool, str], None] = _no_listener
+        """Called as `(what, healthy, cause)` when a connection or a symbol turns good or bad."""
+        self.add_symbols(symbols)
+
+    # Life.
+
+    async def start(self) -> None:
+        """Begin to listen, on the running loop. Returns at once, whether or not the exchange can be reached."""
+        if self._keeper is not None:
+            return
+        if self._transport is None:
+            from labkit.edge.websocket import SocketStreams
+
+            self._transport = SocketStreams(PUBLIC_STREAMS, open_timeout_ms=self._config.open_timeout_ms)
+        self._session = MarketSession(self._config, patience=self._patience, seed=self._seed)
+        self._perform(self._session.add_streams(self._wanted_streams(self._symbols), self._clock.now_ms()))
+        self._keeper = self._start_keeper()
+
+    async def stop(self) -> None:
+        """Close everything. The last prices stay readable and grow old."""
+        if self._keeper is None or self._session is None:
+            return
+        keeper, self._keeper = self._keeper, None
+        keeper.cancel()
+        ended = [keeper, *self._tasks.values(), *self._sends]
+        self._perform(self._session.shut_down())
+        await asyncio.gather(*ended, return_exceptions=True)
+        self._session = None
+
+    def add_symbols(self, symbols: Iterable[str]) -> None:
+        """Watch these symbols too."""
+        added = [symbol for symbol in dict.fromkeys(symbols) if symbol not in self._symbols]
+        for symbol in added:
+            if not symbol or symbol != symbol.upper() or not symbol.replace("_", "").isalnum():
+                raise ConfigError(f"symbol {symbol!r}: must be upper case letters and digits", field="symbols")
+        for symbol in added:
+            self._symbols[symbol] = None
+            self._stale.add(symbol)
+            self._cache.add(symbol)
+            self._bars |= {(symbol, interval): {} for interval in self._intervals}
+        if self._session is not None:
+            self._perform(self._session.add_streams(self._wanted_streams(added), self._clock.now_ms()))
+
+    def remove_symbols(self, symbols: Iterable[str]) -> None:
+        """Watch these symbols no more; unknown ones are ignored."""
+        removed = [symbol for symbol in symbols if symbol in self._symbols]
+        for symbol in removed:
+            del self._symbols[symbol]
+            self._stale.discard(symbol)
+            self._cache.remove(symbol)
+            for interval in self._intervals:
+                del self._bars[symbol, interval]
+        if self._session is not None:
+            self._perform(self._session.remove_streams(self._wanted_streams(removed), self._clock.now_ms()))
+
+    # Prices.
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The watched symbols, in the order they were added."""
+        return tuple(self._symbols)
+
+    def get_price(self, symbol: str) -> Decimal | None:
+        """The best ask, however old; None before the first quote. To decide on it, use `fresh_quote`."""
+        quote = self._cache.quote(symbol)
+        return quote.ask_price if quote else None
+
+    def get_quote(self, symbol: str) -> Quote | None:
+        """Best bid and ask, however old; None before the first quote."""
+        return self._cache.quote(symbol)
+
+    def get_mark_price(self, symbol: str) -> MarkPrice | None:
+        """Mark price and funding, however old; None before the first one."""
+        return self._cache.mark_price(symbol)
+
+    def get_liquidity_score(self, symbol: str) -> float:
+        """Displayed quantity at the best prices over `liquidity_scale`, from 0 (no quote) to 1."""
+        quote = self._cache.quote(symbol)
+        if quote is None:
+            return 0.0
+        return min(1.0, float(quote.bid_quantity + quote.ask_quantity) / self._config.liquidity_scale)
+
+    def fresh_quote(self, symbol: str) -> Quote | None:
+        """The quote if it may be used for a decision; `why_stale` tells why not."""
+        return self._cache.fresh_quote(symbol, self._clock.now_ms())
+
+    def fresh_mark_price(self, symbol: str) -> MarkPrice | None:
+        """The mark price if it is young enough to decide on."""
+        return self._cache.fresh_mark_price(symbol, self._clock.now_ms())
+
+    def quote_age_ms(self, symbol: str) -> int | None:
+        """Market milliseconds since the quote was true; None before the first one."""
+        return self._cache.quote_age_ms(symbol, self._clock.now_ms())
+
+    def why_stale(self, symbol: str) -> str:
+        """Why the quote may not be used for a decision; empty if it may."""
+        return self._cache.why_stale(symbol, self._clock.now_ms())
+
+    def change_24h(self, symbol: str) -> float | None:
+        """Price change over 24 hours as a fraction: 0.01 is +1 %."""
+        ticker = self._cache.ticker(symbol)
+        return float(ticker.last_price / ticker.open_price) - 1.0 if ticker else None
+
+    def last_closed_bar(self, symbol: str, interval: str = "1m") -> Bar | None:
+        """The newest closed bar heard of."""
+        bars = self._bars.get((symbol, interval))
+        return bars[max(bars)] if bars else None
+
+    def bar_at(self, symbol: str, open_time_ms: int, interval: str = "1m") -> Bar | None:
+        """The closed bar that opened at `open_time_ms`, if it is among the last ones heard of."""
+        return self._bars.get((symbol, interval), {}).get(open_time_ms)
+
+    # Health.
+
+    @property
+    def rejected(self) -> Counter[str]:
+        """How many frames or facts were dropped, by reason."""
+        return self._cache.rejected
+
+    @property
+    def reconnects(self) -> int:
+        """How often a connection had to be replaced because of a fault (rotations do not count)."""
+        return self._session.reconnects if self._session else 0
+
+    @property
+    def latency_ms_p50(self) -> float:
+        """Median of receive time minus exchange time of recent quotes, in market milliseconds; 0 before the first."""
+        return self._latency(0.50)
+
+    @property
+    def latency_ms_p99(self) -> float:
+        """The 99th percentile of the same."""
+        return self._latency(0.99)
+
+    def symbol_rows(self) -> tuple[SymbolRow, ...]:
+        """All watched symbols, for showing."""
+        return tuple(self._symbol_row(symbol) for symbol in self._symbols)
+
+    def streams_status(self) -> tuple[StreamRow, ...]:
+        """All connections, for showing."""
+        if self._session is None:
+            return ()
+        rows = []
+        for slot in self._session.status(self._clock.now_ms()):
+            traffic = self._traffic.get(slot.slot) or _Traffic()
+            rows.append(
+                StreamRow(
+                    name=slot.slot,
+                    state=slot.state,
+                    frames=traffic.frames,
+                    reconnects=slot.reconnects,
+                    rejected=traffic.rejected,
+                    age_ms=slot.age_ms,
+                    cause=slot.cause,
+                )
+            )
+        return tuple(rows)
+
+    def _symbol_row(self, symbol: str) -> SymbolRow:
+        quote = self._cache.quote(symbol)
+        mark = self._cache.mark_price(symbol)
+        return SymbolRow(
+            symbol=symbol,
+            bid_price=quote.bid_price if quote else None,
+            bid_quantity=quote.bid_quantity if quote else None,
+            ask_price=quote.ask_price if quote else None,
+            ask_quantity=quote.ask_quantity if quote else None,
+            mark_price=mark.mark_price if mark else None,
+            funding_rate=mark.funding_rate if mark else None,
+            next_funding_time_ms=mark.next_funding_time_ms if mark else None,
+            change_24h=self.change_24h(symbol),
+            liquidity_score=self.get_liquidity_score(symbol),
+            age_ms=self.quote_age_ms(symbol),
+            stale_because=self.why_stale(symbol),
+        )
+
+    def _latency(self, quantile: float) -> float:
+        if not self._latencies_ms:
+            return 0.0
+        ordered = sorted(self._latencies_ms)
+        return float(ordered[min(len(ordered) - 1, int(quantile * len(ordered)))])
+
+    # Carrying out what the session plans.
+
+    def _wanted_streams(self, symbols: Iterable[str]) -> list[str]:
+        return [
+            stream
+            for symbol in symbols
+            for stream in (
+                book_ticker_stream(symbol),
+                mark_price_stream(symbol),
+                *(kline_stream(symbol, interval) for interval in self._intervals),
+                mini_ticker_stream(symbol),
+            )
+        ]
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Open):
+                task = asyncio.create_task(self._read(action), name=f"market stream {action.slot}")
+                self._tasks[action.connection] = task
+                task.add_done_callback(partial(self._reader_ended, action.connection))
+            elif isinstance(action, Send):
+                sending = asyncio.create_task(self._send(action), name="market stream control message")
+                self._sends.add(sending)
+                sending.add_done_callback(self._sends.discard)
+            elif isinstance(action, Close):
+                self._cache.end_epoch(action.connection)
+                if (task_to_end := self._tasks.pop(action.connection, None)) is not None:
+                    task_to_end.cancel()
+            else:
+                self._tell_health(action)
+        if actions:
+            self._wake.set()
+
+    def _tell_health(self, health: Health) -> None:
+        self.on_health(health.slot, health.healthy, health.cause)
+
+    async def _read(self, opening: Open) -> None:
+        assert self._transport is not None
+        number = opening.connection
+        traffic = self._traffic.setdefault(opening.slot, _Traffic())
+        try:
+            connection = await self._transport.open(opening.path_and_query)
+        except (NotSent, ConnectionLost) as error:
+            self._lose(number, f"cannot connect: {error}")
+            return
+        self._connections[number] = connection
+        try:
+            if self._session is not None:
+                self._perform(self._session.opened(number, self._clock.now_ms()))
+            while True:
+                frame = await connection.receive()
+                self._take_frame(number, frame, traffic)
+                if traffic.frames % FRAMES_BETWEEN_YIELDS == 0:
+                    await asyncio.sleep(0)
+        except ConnectionLost as error:
+            self._lose(number, f"connection lost: {error}")
+        finally:
+            del self._connections[number]
+            await connection.close()
+
+    async def _send(self, action: Send) -> None:
+        connection = self._connections.get(action.connection)
+        if connection is None:
+            return
+        try:
+            await connection.send(action.text)
+        except (NotSent, ConnectionLost) as error:
+            self._lose(action.connection, f"connection lost: {error}")
+
+    def _lose(self, number: int, cause: str) -> None:
+        self._cache.end_epoch(number, cause)
+        if self._session is not None:
+            now_ms = self._clock.now_ms()
+            self._perform(self._session.lost(number, cause, now_ms))
+            self._tell_stale_symbols(now_ms)
+
+    def _reader_ended(self, number: int, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(number, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A bug of ours or of a listener: said aloud, and survived by connecting anew.
+            self._report_bug("a market stream reader failed", error, task)
+            self._lose(number, f"internal error: {error!r}")
+
+    def _report_bug(self, message: str, error: BaseException, task: asyncio.Task[None]) -> None:
+        context = {"message": message, "exception": error, "task": task}
+        task.get_loop().call_exception_handler(context)
+
+    # Keeping time.
+
+    def _start_keeper(self) -> asyncio.Task[None]:
+        keeper = asyncio.create_task(self._keep(), name="market stream keeper")
+        keeper.add_done_callback(self._keeper_ended)
+        return keeper
+
+    def _keeper_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._report_bug("the market stream keeper failed", error, task)
+            task.get_loop().call_later(self._config.backoff_first_ms / 1000, self._restart_keeper)
+
+    def _restart_keeper(self) -> None:
+        if self._keeper is not None:
+            self._keeper = self._start_keeper()
+
+    async def _keep(self) -> None:
+        """Do what becomes due, and notice what turns stale."""
+        assert self._session is not None
+        session = self._session
+        while True:
+            self._wake.clear()
+            now_ms = self._clock.now_ms()
+            self._perform(session.due(now_ms))
+            self._tell_stale_symbols(now_ms)
+            deadline_ms = self._next_deadline_ms(session, now_ms)
+            wait_ms = None if deadline_ms is None else max(deadline_ms - self._clock.now_ms(), self._patience)
+            try:
+                async with asyncio.timeout(None if wait_ms is None else wait_ms / 1000 / self._speed):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def _next_deadline_ms(self, session: MarketSession, now_ms: int) -> int | None:
+        deadlines = [
+            now_ms + self._cache.stale_after_ms + 1 - age_ms
+            for symbol in self._symbols
+            if symbol not in self._stale and (age_ms := self._cache.quote_age_ms(symbol, now_ms)) is not None
+        ]
+        if (planned_ms := session.next_deadline_ms()) is not None:
+            deadlines.append(planned_ms)
+        return min(deadlines, default=None)
+
+    def _tell_stale_symbols(self, now_ms: int) -> None:
+        for symbol in [symbol for symbol in self._symbols if symbol not in self._stale]:
+            if cause := self._cache.why_stale(symbol, now_ms):
+                self._stale.add(symbol)
+                self.on_health(symbol, False, cause)
+
+    # Frames.
+
+    def _take_frame(self, number: int, frame: bytes, traffic: _Traffic) -> None:
+        received_ns = self._clock.now_ns()
+        self.frames += 1
+        traffic.frames += 1
+        cache = self._cache
+        refused = cache.refused
+        try:
+            fact = decode_frame(frame, received_ns)
+        except RemoteProtocolError:
+            self.frames_by_stream_type["unreadable"] += 1
+            traffic.rejected += 1
+            cache.refuse("unreadable frame")
+            return
+        self.frames_by_stream_type[_KIND[type(fact)]] += 1
+        now_ms = received_ns // 1_000_000
+        if isinstance(fact, Quote):
+            stream = book_ticker_stream(fact.symbol)
+            if cache.accept_quote(fact, number):
+                self._latencies_ms.append(now_ms - fact.event_time_ms)
+                self._tell_fresh_symbol(fact.symbol, now_ms)
+                self.on_quote(fact)
+        elif isinstance(fact, MarkPrice):
+            stream = mark_price_stream(fact.symbol)
+            if cache.accept_mark_price(fact):
+                self.on_mark(fact)
+        elif isinstance(fact, Bar):
+            stream = kline_stream(fact.symbol, fact.interval)
+            self._take_bar(fact)
+        elif isinstance(fact, Ticker):
+            stream = mini_ticker_stream(fact.symbol)
+            cache.accept_ticker(fact)
+        elif isinstance(fact, ControlReply):
+            if self._session is not None:
+                self._perform(self._session.answered(number, fact, now_ms))
+            return
+        else:
+            cache.refuse("unasked stream")
+        if cache.refused != refused:
+            traffic.rejected += 1
+        elif self._session is not None:
+            self._perform(self._session.data(number, stream, now_ms))
+
+    def _take_bar(self, bar: Bar) -> None:
+        bars = self._bars.get((bar.symbol, bar.interval))
+        if bars is None:
+            self._cache.refuse("unasked symbol")
+            return
+        length_ms = INTERVAL_MS[bar.interval]
+        if (
+            bar.low <= 0
+            or not bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high
+            or bar.volume < 0
+            or bar.open_time_ms % length_ms
+            or bar.close_time_ms != bar.open_time_ms + length_ms - 1
+        ):
+            self._cache.refuse("impossible bar")
+            return
+        # Only what is final may be learned from; overlapping connections tell the same bar twice.
+        if not bar.closed or bar.open_time_ms in bars:
+            return
+        bars[bar.open_time_ms] = bar
+        if len(bars) > KEPT_BARS:
+            del bars[min(bars)]
+        self.on_bar(bar)
+
+    def _tell_fresh_symbol(self, symbol: str, now_ms: int) -> None:
+        if symbol in self._stale and not self._cache.why_stale(symbol, now_ms):
+            self._stale.discard(symbol)
+            self.on_health(symbol, True, "")
