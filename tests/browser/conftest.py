@@ -1,0 +1,191 @@
+"""JupyterLab as `labkit lab` starts it, in a home of its own, and a Chromium that looks at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ARTIFACTS = REPOSITORY / ".artifacts"
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+START_THE_SERVER = "import sys; from labkit.jupyter_server import main; main(int(sys.argv[1]), 'none', sys.argv[2])"
+
+
+class Notebook:
+    """One notebook open in JupyterLab, driven the way a person would, without the mouse where it does not matter."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+
+    def execute(self, command: str, arguments: dict[str, Any] | None = None) -> None:
+        """Start a command of JupyterLab; does not wait for its end."""
+        self.page.evaluate(
+            "([command, arguments]) => { window.jupyterapp.commands.execute(command, arguments); }",
+            [command, arguments or {}],
+        )
+
+    def start_cell(self, index: int) -> None:
+        """Run one code cell (counted among all cells) and return at once."""
+        self.page.evaluate(
+            "index => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = index; }",
+            index,
+        )
+        self.execute("notebook:run-cell")
+
+    def run_cell(self, index: int, timeout_seconds: float = 60) -> None:
+        """Run one code cell and wait for its end. Fails if it raised."""
+        self.start_cell(index)
+        self.wait_for_cell(index, timeout_seconds)
+        errors = self.page.evaluate(
+            """index => window.jupyterapp.shell.currentWidget.content.widgets[index].model.sharedModel
+                .toJSON().outputs.filter(output => output.output_type === 'error').map(output => output.evalue)""",
+            index,
+        )
+        assert not errors, f"cell {index} raised: {errors}"
+
+    def wait_for_cell(self, index: int, timeout_seconds: float = 60) -> None:
+        """Wait until that cell has a number instead of a star."""
+        self.page.wait_for_function(
+            r"index => /\d/.test(window.jupyterapp.shell.currentWidget.content.widgets[index].promptNode.textContent)",
+            arg=index,
+            timeout=timeout_seconds * 1000,
+        )
+
+    def is_running(self, index: int) -> bool:
+        """True while that cell shows its star."""
+        running: bool = self.page.evaluate(
+            "index => window.jupyterapp.shell.currentWidget.content.widgets[index].promptNode.textContent.includes('*')",
+            index,
+        )
+        return running
+
+    def kill_the_kernel(self) -> None:
+        """End the kernel without a word, by its process id."""
+        pid = self.page.evaluate(
+            """async () => {
+                const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+                const ask = { pid: "__import__('os').getpid()" };
+                const future = kernel.requestExecute({ code: '', user_expressions: ask });
+                const reply = await future.done;
+                return Number(reply.content.user_expressions.pid.data['text/plain']);
+            }"""
+        )
+        os.kill(pid, signal.SIGKILL)
+
+    def photograph(self, name: str, selector: str | None = None) -> None:
+        ARTIFACTS.mkdir(exist_ok=True)
+        target = self.page.locator(selector).first if selector else self.page
+        target.screenshot(path=str(ARTIFACTS / f"{name}.png"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("no Chromium on this machine; on Debian: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def notebook_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the notebooks: JupyterLab saves what it runs."""
+    folder = tmp_path_factory.mktemp("checkout") / "notebooks"
+    shutil.copytree(REPOSITORY / "notebooks", folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server_address(notebook_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address, token included, of a JupyterLab started as the command line does."""
+    home = tmp_path_factory.mktemp("home")
+    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR")
+    folders = {name: str(home / name.lower()) for name in (*names, "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")}
+    (home / "jupyter_config_dir").mkdir()
+    (home / "jupyter_config_dir" / "jupyter_lab_config.json").write_text('{"LabApp": {"expose_app_in_browser": true}}')
+    environment = os.environ | folders | {"HOME": str(home), "LABKIT_DATA_DIR": str(home / "data")}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with (
+        (home / "server.log").open("w") as log,
+        subprocess.Popen(
+            [sys.executable, "-c", START_THE_SERVER, str(port), str(notebook_folder)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+            cwd=notebook_folder.parent,
+        ) as server,
+    ):
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        assert "http://127.0.0.1:" in line, (home / "server.log").read_text()
+        yield line.split()[-1]
+        server.terminate()
+        server.wait(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def open_notebook(chromium: Any, server_address: str) -> Iterator[Callable[[str], Notebook]]:
+    contexts = []
+
+    def opened(name: str) -> Notebook:
+        context = chromium.new_context(viewport={"width": 1380, "height": 1000})
+        contexts.append(context)
+        page = context.new_page()
+        page.goto(server_address.replace("00_start_here.ipynb", name), timeout=60_000)
+        page.wait_for_function(
+            """name => {
+                const panel = window.jupyterapp?.shell?.currentWidget;
+                return panel?.context?.path?.endsWith(name) && panel.content?.widgets?.length > 0
+                    && panel.sessionContext?.session?.kernel?.status === 'idle';
+            }""",
+            arg=name,
+            timeout=60_000,
+        )
+        return Notebook(page)
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def write_notebook(path: Path, *cells: str) -> None:
+    """A notebook of these code cells."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture(scope="session")
+def new_notebook(notebook_folder: Path) -> Callable[..., str]:
+    """Writes a notebook beside the others; its name."""
+
+    def written(name: str, *cells: str) -> str:
+        write_notebook(notebook_folder / name, *cells)
+        return name
+
+    return written

@@ -1,0 +1,113 @@
+"""The widgets in a real browser, on a lab that is only a seeded random walk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+SEEDED_LAB = Path(__file__).resolve().parents[1] / "widgets" / "seeded_lab.py"
+OPEN_THE_LAB = f"""
+import runpy, time
+from labkit.edge.clocks import SystemClock
+from labkit.widgets.live_monitor import LiveMonitor
+from labkit.widgets.position_table import PositionTable
+lab = runpy.run_path({str(SEEDED_LAB)!r})["SeededLab"](1, SystemClock(speed=30, start_ms=1_767_571_200_000))
+"""
+BLOCK = "time.sleep({seconds}); print('awake')"
+
+# Counts how often the text of a cell changes, in the page, so that nothing is missed between two looks.
+COUNT_CHANGES = """selector => {
+    const node = document.querySelector(selector);
+    window.labkitChanges = 0;
+    new MutationObserver(() => { window.labkitChanges += 1; })
+        .observe(node, { characterData: true, childList: true, subtree: true });
+}"""
+
+
+@pytest.fixture(scope="module")
+def notebook(open_notebook: Callable[[str], Any], new_notebook: Callable[..., str]) -> Any:
+    name = new_notebook(
+        "widgets_on_a_random_walk.ipynb",
+        OPEN_THE_LAB,
+        "monitor = LiveMonitor(lab); monitor",
+        "table = PositionTable(lab); table",
+        BLOCK.format(seconds=10),
+        BLOCK.format(seconds=6),
+    )
+    opened = open_notebook(name)
+    for index in range(3):
+        opened.run_cell(index)
+    opened.page.wait_for_selector(".labkit-monitor tr[data-symbol=BTCUSDT]")
+    opened.page.wait_for_selector(".labkit-positions tr[data-position=BTCUSDT]")
+    return opened
+
+
+def test_prices_go_on_changing_while_a_cell_sleeps(notebook: Any) -> None:
+    notebook.page.evaluate(COUNT_CHANGES, ".labkit-monitor tr[data-symbol=BTCUSDT] [data-cell=bid]")
+    notebook.start_cell(3)
+    notebook.page.wait_for_timeout(8_000)
+    assert notebook.is_running(3)
+    assert notebook.page.evaluate("() => window.labkitChanges") >= 10
+
+
+def test_the_monitor_is_not_called_stale_while_a_cell_sleeps(notebook: Any) -> None:
+    notebook.wait_for_cell(3)
+    notebook.start_cell(4)
+    notebook.page.wait_for_timeout(4_000)
+    assert notebook.is_running(4)
+    assert not notebook.page.locator(".labkit-stale:visible").count()
+
+
+@pytest.mark.parametrize(("theme", "width"), [("Light", 1380), ("Dark", 1380), ("Light", 760), ("Dark", 760)])
+def test_the_widgets_fit_the_page_in_every_theme_and_width(notebook: Any, theme: str, width: int) -> None:
+    notebook.page.set_viewport_size({"width": width, "height": 1000})
+    notebook.execute("apputils:change-theme", {"theme": f"JupyterLab {theme}"})
+    notebook.page.wait_for_timeout(1_500)
+    notebook.photograph(f"monitor-{theme.lower()}-{width}", ".labkit-monitor")
+    notebook.photograph(f"positions-{theme.lower()}-{width}", ".labkit-positions")
+    overflow = notebook.page.evaluate(
+        "() => [...document.querySelectorAll('.labkit')].map(node => node.scrollWidth - node.clientWidth)"
+    )
+    assert overflow == [0, 0]
+
+
+def test_a_refused_close_says_why_in_the_table(notebook: Any) -> None:
+    button = notebook.page.locator(".labkit-positions tr[data-position=BNBUSDT] button")
+    button.click()
+    button.click()
+    notebook.page.wait_for_selector(".labkit-message[data-tone=bad]")
+    assert "the breaker lets nothing through" in notebook.page.locator(".labkit-message").inner_text()
+
+
+def test_one_click_alone_closes_nothing(notebook: Any) -> None:
+    button = notebook.page.locator(".labkit-positions tr[data-position=SOLUSDT] button")
+    button.click()
+    notebook.page.wait_for_timeout(3_500)
+    assert button.inner_text() == "Close"
+
+
+def test_two_key_presses_close_the_position_even_while_a_cell_sleeps(notebook: Any) -> None:
+    notebook.start_cell(3)
+    notebook.page.wait_for_timeout(1_000)
+    button = notebook.page.locator(".labkit-positions tr[data-position=SOLUSDT] button")
+    button.focus()
+    notebook.page.keyboard.press("Enter")
+    notebook.page.keyboard.press("Enter")
+    notebook.page.wait_for_selector(".labkit-positions tr[data-position=SOLUSDT]", state="detached", timeout=5_000)
+    assert notebook.is_running(3)
+
+
+def test_entries_are_paused_by_one_button(notebook: Any) -> None:
+    notebook.page.get_by_role("button", name="Pause new entries").click()
+    notebook.page.wait_for_selector(".labkit-paused:visible")
+
+
+def test_a_dead_kernel_is_called_stale_within_three_seconds(notebook: Any) -> None:
+    notebook.kill_the_kernel()
+    notebook.page.wait_for_selector(".labkit-monitor .labkit-stale:visible", timeout=3_000)
+    notebook.photograph("monitor-stale", ".labkit-monitor")
