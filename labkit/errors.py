@@ -6,7 +6,8 @@ LabkitError
 ├── AlreadyRunning                  another engine owns this account; carries its process id and start time
 ├── LocalProtocolError              we were about to send nonsense (our bug)
 ├── RemoteProtocolError             the exchange or a file said something we cannot read
-│   └── TapeError                   a recording is truncated, foreign or unreadable; carries file and line
+│   ├── TapeError                   a recording is truncated, foreign or unreadable; carries file and line
+│   └── MalformedControl            a client's stream control message makes no sense; carries the code to answer
 ├── ExchangeError(code, http_status) the exchange answered with an error
 │   ├── RequestRejected             a definite no
 │   │   ├── InsufficientMargin      -2019
@@ -73,6 +74,15 @@ class TapeError(RemoteProtocolError):
         super().__init__(message)
         self.path = path
         self.line = line
+
+
+class MalformedControl(RemoteProtocolError):
+    """A stream control message cannot be obeyed. `code` and the message are what the exchange answers to `request_id`."""
+
+    def __init__(self, message: str, *, code: int, request_id: str | float | bool | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.request_id = request_id
 
 
 class ExchangeError(LabkitError):
