@@ -132,8 +132,9 @@ _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[VenueRecord] = msgspec.json.Decoder(VenueRecord)
 
 
-def to_entry(record: VenueRecord) -> JournalEntry:
-    return JournalEntry(record.time_ms, type(record).__name__, _key(record), _encoder.encode(record))
+def to_entry(record: VenueRecord, number: int) -> JournalEntry:
+    """`number` counts the account's records; it names those that have no natural key of their own."""
+    return JournalEntry(record.time_ms, type(record).__name__, _key(record, number), _encoder.encode(record))
 
 
 def from_entry(entry: JournalEntry) -> VenueRecord:
@@ -144,7 +145,7 @@ def from_entry(entry: JournalEntry) -> VenueRecord:
         raise LedgerDamaged(f"the exchange's journal has an entry {entry.kind} {entry.key} it cannot read") from error
 
 
-def _key(record: VenueRecord) -> str:
+def _key(record: VenueRecord, number: int) -> str:
     match record:
         case OrderAccepted():
             return f"accepted/{record.order.order_id}"
@@ -156,11 +157,5 @@ def _key(record: VenueRecord) -> str:
             return f"funding/{record.symbol}/{record.funding_time_ms}"
         case PositionLiquidated():
             return f"liquidated/{record.order_id}"
-        case LeverageSet():
-            return f"leverage/{record.symbol}/{record.time_ms}/{record.leverage}"
-        case MarginTypeSet():
-            return f"margin_type/{record.symbol}/{record.time_ms}/{record.isolated}"
-        case Deposited():
-            return f"deposit/{record.time_ms}"
-        case MarketReached():
-            return f"reached/{record.time_ms}"
+        case _:
+            return f"record/{number}"
