@@ -1,10 +1,10 @@
 """DailyReporter: writes the report of one UTC day, in a process of its own, and keeps the index of all days.
 
-A report either appears whole (`2026-01-05.html`, `2026-01-05.ipynb`, and a line in `index.html`) or not at all; a failure is
-`ReportFailed` and leaves `2026-01-05.log` behind. Writing a day again replaces it. The process has its own session, so
-that interrupting a notebook does not end it. Time-outs are wall seconds.
+A report either appears whole (`2026-01-05.html`, `2026-01-05.ipynb`, and a line in `index.html`) or not at all; a
+failure is `ReportFailed` and leaves `2026-01-05.log` behind. Writing a day again replaces it. The process has its own
+session, so that interrupting a notebook does not end it. Time-outs are wall seconds.
 
-Called by the engine's host when a day is due (see `labkit.report.days.days_due`), by `lab.report()` and `labkit report`.
+Called by the lab when a day is due (see `labkit.report.days.days_due`), by `lab.report()` and by `labkit report`.
 """
 
 from __future__ import annotations

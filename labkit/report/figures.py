@@ -1,20 +1,21 @@
 """Figures of one day: matplotlib figures that need no pyplot, show themselves and describe themselves in words.
 
-Fixed sizes, light theme, the Okabe–Ito colours (told apart by colour-blind readers, and by lightness in print). Time axes
-are UTC; money is in the quote asset. Used by the report notebook.
+Fixed sizes, light theme, the Okabe–Ito colours (told apart by colour-blind readers, and by lightness in print). Time
+axes are UTC; money is in the quote asset. Used by the report notebook.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib.dates import AutoDateLocator, DateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from labkit.domain.clock import DAY_MS, HOUR_MS
 from labkit.domain.day_history import DayHistory
 from labkit.report import metrics
 from labkit.report.days import clock_text
@@ -76,7 +77,8 @@ def equity(history: DayHistory) -> Chart:
     top.annotate(
         f"{values[-1]:,.2f}", (times[-1], values[-1]), (6, 0), textcoords="offset points", color=BLUE, va="center"
     )
-    top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    decimals = 0 if max(values) - min(values) > 8 else 2
+    top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.{decimals}f}"))
     _label(top, "Equity", QUOTE)
     top.legend(loc="upper left", frameon=False, ncols=2, labelcolor=INK, fontsize=9)
     top.margins(y=0.18)
@@ -84,15 +86,10 @@ def equity(history: DayHistory) -> Chart:
     bottom.fill_between(times, falls, 0, color=VERMILLION, alpha=0.25, linewidth=0)
     bottom.plot(times, falls, color=VERMILLION, linewidth=1.0)
     if deepest:
-        at = _time(deepest.trough_ms)
-        bottom.plot(at, -100 * deepest.fraction, "v", color=VERMILLION, markersize=5)
-        bottom.annotate(
-            f"−{100 * deepest.fraction:.2f} %", (at, -100 * deepest.fraction), (6, 1), textcoords="offset points",
-            color=VERMILLION, fontsize=9,
-        )  # fmt: skip
+        bottom.plot(_time(deepest.trough_ms), -100 * deepest.fraction, "v", color=VERMILLION, markersize=5)
     bottom.set_ylim(min(falls, default=0) * 1.3 or -1, 0)
     bottom.yaxis.set_major_locator(MaxNLocator(3))
-    _label(bottom, "Drawdown", "%")
+    _label(bottom, "Drawdown", f"%: {fall}")
     _time_axis(bottom, history)
     for axes in (top, bottom):
         _tidy(axes)
@@ -122,7 +119,7 @@ def pnl_by_symbol(history: DayHistory) -> Chart:
             textcoords="offset points", va="center", ha="left" if right else "right", color=INK, fontsize=9,
         )  # fmt: skip
     axes.set_title(f"PnL by symbol, {QUOTE}", loc="left", color=INK, fontsize=10, fontweight="bold", pad=22)
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), frameon=False, ncols=4, fontsize=9, labelcolor=INK)
+    _split_legend(axes)
     _tidy(axes, grid="x")
     return chart
 
@@ -130,7 +127,7 @@ def pnl_by_symbol(history: DayHistory) -> Chart:
 def pnl_by_hour(history: DayHistory) -> Chart:
     """What was booked in each UTC hour, split; the diamond is the net."""
     splits = metrics.split_by_hour(history)
-    first, last = 0, max((history.end_ms - history.start_ms - 1) // 3_600_000, *splits, 0)
+    first, last = 0, max((history.end_ms - history.start_ms - 1) // HOUR_MS, *splits, 0)
     hours = range(first, min(last, 23) + 1)
     told = ", ".join(f"{hour:02d}:00 {split.net:+,.2f}" for hour, split in splits.items()) or "nothing booked"
     chart = Chart(2.6, f"Net PnL by UTC hour in {QUOTE}: {told}.")
@@ -142,7 +139,8 @@ def pnl_by_hour(history: DayHistory) -> Chart:
     axes.set_xticks(list(hours), [f"{hour:02d}" for hour in hours])
     axes.set_xlim(-0.7, max(len(hours), 6) - 0.3)
     axes.set_xlabel("hour of booking, UTC", color=QUIET, fontsize=9)
-    axes.set_title(f"PnL by hour, {QUOTE}", loc="left", color=INK, fontsize=10, fontweight="bold")
+    axes.set_title(f"PnL by hour, {QUOTE}", loc="left", color=INK, fontsize=10, fontweight="bold", pad=22)
+    _split_legend(axes)
     _tidy(axes)
     return chart
 
@@ -150,9 +148,8 @@ def pnl_by_hour(history: DayHistory) -> Chart:
 def trades(history: DayHistory) -> Chart:
     """Each trade from opening to closing, symbol by symbol; above, the net PnL of closed trades added up."""
     closed = sorted(history.trades, key=lambda trade: trade.closed_ms)
-    symbols = [
-        symbol for symbol in history.symbols if any(row.symbol == symbol for row in (*closed, *history.open_positions))
-    ]
+    traded = {*(trade.symbol for trade in closed), *(row.symbol for row in history.open_positions)}
+    symbols = [symbol for symbol in history.symbols if symbol in traded]
     net = sum((trade.net_pnl for trade in closed), metrics.ZERO)
     chart = Chart(
         2.6 + 0.36 * max(len(symbols), 1),
@@ -219,7 +216,7 @@ def decisions(history: DayHistory) -> Chart:
             va="center", color=INK, fontsize=9,
         )  # fmt: skip
     axes.set_xlim(0, max(count for _, count, _ in shown) * 1.18)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xticks([])
     axes.set_title("Decisions by what became of them", loc="left", color=INK, fontsize=10, fontweight="bold")
     _tidy(axes, grid="x")
     return chart
@@ -244,15 +241,15 @@ def learning(history: DayHistory) -> Chart:
     skill.axhline(0, color=INK, linewidth=0.8)
     skill.margins(y=0.2)
     _include(skill, 0.0)
-    _label(skill, "Skill against a coin", "millinats per label")
+    _label(skill, "Skill against a coin", "millinats")
     values = [point.learning.calibration_slope for point in points]
     lower = [point.learning.calibration_slope_lower for point in points]
-    slope.fill_between(times, lower, values, color=BLUE, alpha=0.18, linewidth=0, label="down to lower bound")
+    slope.fill_between(times, lower, values, color=BLUE, alpha=0.18, linewidth=0)
     slope.plot(times, values, color=BLUE, linewidth=1.6)
     slope.axhline(1, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
     slope.margins(y=0.2)
     _include(slope, 1.0)
-    _label(slope, "Calibration slope", "1 is honest; band: lower bound")
+    _label(slope, "Calibration slope", "1 is honest")
     names = sorted({name for point in points for name in point.learning.expert_weights})
     shares = [[100 * point.learning.expert_weights.get(name, 0.0) for point in points] for name in names]
     shades = [BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, QUIET]
@@ -303,6 +300,16 @@ def _split_bars(axes: Axes, splits: Sequence[PnlSplit], *, horizontal: bool) -> 
     )  # fmt: skip
 
 
+def _split_legend(axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    by_name = dict(zip(names, handles, strict=True))
+    order = [*SPLIT_COLOURS, "net"]
+    axes.legend(
+        [by_name[name] for name in order], order, loc="lower left", bbox_to_anchor=(-0.01, 1.0), frameon=False, ncols=4,
+        fontsize=9, labelcolor=INK, handlelength=1.2, columnspacing=1.4,
+    )  # fmt: skip
+
+
 def _reach(split: PnlSplit) -> tuple[float, float]:
     """How far the stacked parts reach to the left and to the right."""
     parts = [float(split.price), float(split.fees), float(split.funding)]
@@ -319,21 +326,22 @@ def _bar(axes: Axes, start_ms: int, end_ms: int, row: int, colour: str, *, is_lo
     )  # fmt: skip
 
 
-def _time(time_ms: int) -> datetime:
-    return datetime.fromtimestamp(time_ms / 1000, tz=UTC)
+def _time(time_ms: int) -> float:
+    """A moment as matplotlib counts it: days since 1970."""
+    return time_ms / DAY_MS
 
 
 def _time_axis(axes: Axes, history: DayHistory, *, ticks: int = 9) -> None:
     axes.set_xlim(_time(history.start_ms), _time(max(history.end_ms, history.start_ms + 1)))
-    axes.xaxis.set_major_locator(AutoDateLocator(tz=UTC, maxticks=ticks))
-    axes.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=UTC))
+    axes.xaxis.set_major_locator(AutoDateLocator(tz=UTC, maxticks=ticks))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=UTC))  # type: ignore[no-untyped-call]
 
 
 def _label(axes: Axes, title: str, unit: str) -> None:
     axes.set_title(f"{title}, {unit}", loc="left", color=INK, fontsize=10, fontweight="bold")
 
 
-def _tidy(axes: Axes, grid: str = "y") -> None:
+def _tidy(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
     axes.tick_params(colors=QUIET, labelcolor=INK, length=0, labelsize=9)

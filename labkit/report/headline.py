@@ -1,7 +1,7 @@
 """Headline: the day in one look, and the figures an index of days needs.
 
-Money in quote asset, ratios as fractions in `figures()`, percent only in what is shown. Used as the report notebook's first
-output; `labkit.report.notebook_run` finds its figures by `HEADLINE_MIME` and writes them into the page.
+Money in quote asset, ratios as fractions in `figures()`, percent only in what is shown. Used as the report notebook's
+first output; `labkit.report.notebook_run` finds its figures by `HEADLINE_MIME` and writes them into the page.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 
+from labkit.domain.clock import DAY_MS
 from labkit.domain.day_history import DayHistory
 from labkit.report import metrics
 from labkit.report.days import clock_text
 from labkit.report.tables import QUOTE
 
 HEADLINE_MIME = "application/vnd.labkit.headline+json"
-DAY_MS = 86_400_000
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +97,8 @@ class Headline:
             reasons = list(counts.refused.items())
             main = f", most often for {reasons[0][0].replace('_', ' ')} ({reasons[0][1]})" if reasons else ""
             told.append(
-                f"Of {_count(counts.total, 'decision')} {counts.taken} opened a trade; {counts.refusals} were refused{main}."
+                f"Of {_count(counts.total, 'decision')} {counts.taken} opened a trade; "
+                f"{counts.refusals} were refused{main}."
             )
         told.append(
             "The flows, one by one, agree with the account's totals to the last digit."

@@ -32,7 +32,8 @@ def _summary(days: Sequence[Figures]) -> str:
     won = sum(Decimal(figures.result) > 0 for figures in days)
     noun = "day" if len(days) == 1 else "days"
     return (
-        f"<p>{len(days)} {noun}, {won} with a profit; together <b class='{_tone(result)}'>{_signed(result)} {QUOTE}</b>. "
+        f"<p>{len(days)} {noun}, {won} with a profit; together "
+        f"<b class='{_tone(result)}'>{_signed(result)} {QUOTE}</b>. "
         "Each day is one UTC day, open positions valued at mark price.</p>"
     )
 

@@ -1,7 +1,7 @@
 """What a day amounts to: the money split by where it came from, returns, drawdown, trades and decisions.
 
-Pure functions over `DayHistory`. Money is Decimal in the quote asset and every split adds up to the ledger's own totals to
-the last digit (invariant I27); ratios are floats and fractions (0.01 is 1 %); a year has 365 days. Used by
+Pure functions over `DayHistory`. Money is Decimal in the quote asset and every split adds up to the ledger's own totals
+to the last digit (invariant I27); ratios are floats and fractions (0.01 is 1 %); a year has 365 days. Used by
 `labkit.report.tables`, `figures` and `headline`.
 """
 
@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from itertools import pairwise
 from typing import TypeVar
 
 import msgspec
@@ -241,9 +242,7 @@ def annualized_volatility(history: DayHistory) -> float | None:
     points = history.equity
     if len(points) < 3 or any(point.equity <= 0 for point in points):
         return None
-    squares = math.fsum(
-        math.log(later.equity / earlier.equity) ** 2 for earlier, later in zip(points, points[1:], strict=False)
-    )
+    squares = math.fsum(math.log(later.equity / earlier.equity) ** 2 for earlier, later in pairwise(points))
     return math.sqrt(squares * YEAR_MS / (points[-1].time_ms - points[0].time_ms))
 
 
@@ -281,9 +280,9 @@ def entry_decisions(history: DayHistory) -> list[Decision | None]:
     found: list[Decision | None] = []
     for trade in history.trades:
         place = bisect_right(times.get(trade.symbol, []), trade.opened_ms)
-        decision = taken[trade.symbol][place - 1] if place else None
-        agrees = decision is not None and (decision.side > 0) == (trade.side == "long")
-        found.append(decision if agrees else None)
+        latest = taken[trade.symbol][place - 1] if place else None
+        agrees = latest is not None and (latest.side > 0) == (trade.side == "long")
+        found.append(latest if agrees else None)
     return found
 
 

@@ -1,11 +1,12 @@
 """Run one report notebook and turn it into one page: the program `DailyReporter` starts as a process of its own.
 
-`python -m labkit.report.notebook_run NOTEBOOK OUTPUT_STEM NAME=TEXT…` writes `OUTPUT_STEM.ipynb` (executed by papermill)
-and `OUTPUT_STEM.html`, and exits with 0 only if every cell ran. Otherwise its last line on stderr says what went wrong.
-All parameters are text. Nothing here runs inside the lab: papermill and nbconvert are heavy and hold the interpreter lock.
+`python -m labkit.report.notebook_run NOTEBOOK OUTPUT_STEM NAME=TEXT…` writes `OUTPUT_STEM.ipynb` (executed by
+papermill) and `OUTPUT_STEM.html`, and exits with 0 only if every cell ran. Otherwise its last line on stderr says what
+went wrong. All parameters are text. Nothing here runs inside the lab: papermill and nbconvert are heavy and hold the
+interpreter lock.
 
-The page makes no request: styles and pictures are in it, there is no script, and a Content-Security-Policy forbids both to
-whatever a ledger may smuggle in.
+The page makes no request: styles and pictures are in it, there is no script, and a Content-Security-Policy forbids
+both to whatever a ledger may smuggle in.
 """
 
 from __future__ import annotations
@@ -63,11 +64,11 @@ def to_page(executed: Path) -> str:
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
-    notebook = nbformat.read(str(executed), as_version=4)
+    notebook = nbformat.read(str(executed), as_version=4)  # type: ignore[no-untyped-call]
     settings = Config()
     settings.TagRemovePreprocessor.enabled = True
     settings.TagRemovePreprocessor.remove_cell_tags = {"parameters", "injected-parameters"}
-    exporter = HTMLExporter(
+    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
         template_name="basic",
         config=settings,
         exclude_input=True,

@@ -1,7 +1,7 @@
 """Sheet: a DataFrame as a person reads it, in a notebook, in HTML and in plain text.
 
-Units stand under the headings, results are signed and coloured, every text is escaped: what a ledger holds (event texts,
-symbol names) can never become markup. Used by the report notebook.
+Units stand under the headings, results are signed and coloured, every text is escaped: what a ledger holds (event
+texts, symbol names) can never become markup. Used by the report notebook.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROWS = 200
+ONE_DECIMAL = {"min", "%", "bps", "% of decisions"}
 ALWAYS_SIGNED = {"net", "unrealised", "difference", "change"}
 
 
@@ -70,8 +71,9 @@ class Sheet:
 
     def _texts(self) -> list[list[str]]:
         money = set(self.frame.attrs.get("money", ()))
+        units = self._units()
         shown = self.frame.head(self._rows)
-        columns = [[_text(value, name, money) for value in shown[name]] for name in shown]
+        columns = [[_text(value, name, units.get(name, ""), money) for value in shown[name]] for name in shown]
         return [list(row) for row in zip(*columns, strict=True)]
 
     def _more(self) -> str:
@@ -87,13 +89,15 @@ class Sheet:
         return f'<tr class="labkit-total">{written}</tr>' if is_total else f"<tr>{written}</tr>"
 
 
-def _text(value: Any, name: str, money: set[str]) -> str:
+def _text(value: Any, name: str, unit: str, money: set[str]) -> str:
     if value is None or value != value:  # NaN: pandas' way of saying None in a column of numbers
         return "–"
     if isinstance(value, str):
         return value
     if name in money:
         text = f"{value:+,.2f}" if name in ALWAYS_SIGNED else f"{value:,.2f}"
+    elif unit in ONE_DECIMAL:
+        text = f"{value:,.1f}"
     elif isinstance(value, float) and not value.is_integer():
         text = f"{value:,}"
     else:

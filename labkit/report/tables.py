@@ -253,6 +253,18 @@ def books(history: DayHistory) -> pd.DataFrame:
     )
 
 
+def provenance(history: DayHistory) -> pd.DataFrame:
+    """Which part of which history this is: the same rows give the same report."""
+    rows = {
+        "ledger records": f"{history.first_sequence} to {history.last_sequence}",
+        "hash of the last record": history.ledger_hash,
+        "configuration": history.config_fingerprint,
+        "market": history.market,
+        "virtual positions closed into labels": f"{history.virtual_closed:,}",
+    }
+    return _frame({"what": list(rows), "value": list(rows.values())}, {})
+
+
 def _split_table(name: str, splits: Mapping[str, PnlSplit], closed: Counter[str]) -> pd.DataFrame:
     rows = [*splits.items(), (TOTAL, metrics.total(splits.values()))]
     counts = [closed[key] for key in splits]

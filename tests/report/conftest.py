@@ -188,7 +188,7 @@ def build_day(
         start_ms=START_MS,
         end_ms=end_ms,
         market="simulated",
-        disclosure="Simulated prices (seed 1) with a planted momentum of 0.12, so that a learner has something to find.",
+        disclosure="Simulated prices (seed 1) with a planted momentum of 0.12: a learner has something to find.",
         symbols=tuple(PRICES),
         config_fingerprint="0123456789abcdef",
         account_at_start=account(deposits, deposits, deposits, ZERO, ZERO, ZERO),
