@@ -1,6 +1,6 @@
 """Recordings of stream frames, line by line: reading what others recorded, writing what we record.
 
-Three text layouts, plain or gzip, are told apart by their first line:
+Two text layouts, plain or gzip, are told apart by their first line:
 
 - raw (`*.raw`, `*.raw.gz`; hftbacktest's collector, and ours): receive time, one blank, the combined frame. Receive
   times have 16 digits (microseconds) or 19 (nanoseconds).

@@ -283,6 +283,15 @@ def test_without_a_planted_edge_momentum_pays_nothing(calm_returns: np.ndarray) 
     assert abs(oracle_gain(calm_returns)) < 3
 
 
+@pytest.mark.parametrize("edge", [0.12, -0.12])
+def test_the_planted_edge_does_not_carry_prices_away(edge: float) -> None:
+    source = market(history_days=60, planted_edge=edge)
+    for symbol in SYMBOLS:
+        days = range(START_MS - 60 * DAY_MS, START_MS, 10 * DAY_MS)
+        opens = [source.history_arrays(symbol, day_ms, day_ms + MINUTE_MS).open[0] for day_ms in days]
+        assert max(opens) / min(opens) < 4
+
+
 def test_the_book_is_wider_and_thinner_when_prices_move_fast() -> None:
     source = market(("BTCUSDT",), history_days=1)
     figures = []
