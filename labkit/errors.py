@@ -77,7 +77,7 @@ class TapeError(RemoteProtocolError):
 
 
 class MalformedControl(RemoteProtocolError):
-    """A stream control message cannot be obeyed. `code` and the message are what the exchange answers to `request_id`."""
+    """A stream control message cannot be obeyed. `code` and the text are what `request_id` is answered with."""
 
     def __init__(self, message: str, *, code: int, request_id: str | float | bool | None = None) -> None:
         super().__init__(message)

@@ -1,0 +1,102 @@
+"""WebSockets over sockets: the `StreamTransport` that talks to a real address.
+
+Frames come out as the bytes that arrived. A ping goes out every 3 s and must be answered within 3 s, so that a dead
+peer is noticed although it never closes. Times in wall milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from labkit.wire.transport import ConnectionLost, NotSent, StreamConnection
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+PING_SECONDS = 3.0
+MAX_FRAME_BYTES = 1 << 20
+
+
+class HandshakeRefused(NotSent):
+    """The exchange answered the WebSocket handshake with an HTTP error; `http_status` is that answer."""
+
+    def __init__(self, message: str, *, http_status: int) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+
+
+class SocketStreams:
+    """One exchange's WebSocket address, e.g. `wss://fstream.binance.com`.
+
+    Args:
+        base_url: scheme and host, without a trailing path.
+        open_timeout_ms: patience for connecting and the handshake together.
+        close_timeout_ms: patience for the peer's farewell.
+    """
+
+    def __init__(self, base_url: str, *, open_timeout_ms: int, close_timeout_ms: int = 1000) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._open_timeout_seconds = open_timeout_ms / 1000
+        self._close_timeout_seconds = close_timeout_ms / 1000
+
+    async def open(self, path_and_query: str) -> StreamConnection:
+        """Open a stream connection.
+
+        Raises `HandshakeRefused` (a `NotSent`) if the exchange says no, `NotSent` if it cannot be reached, and
+        `ConnectionLost` if it goes silent or talks nonsense during the handshake.
+        """
+        from websockets.asyncio.client import connect
+        from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
+
+        class ConnectHere(connect):
+            """`connect` without following redirects: labkit talks to the host it was told, to no other."""
+
+            def process_redirect(self, exc: Exception) -> Exception | str:
+                return exc
+
+        try:
+            socket = await ConnectHere(
+                f"{self._base_url}{path_and_query}",
+                compression=None,
+                proxy=None,
+                open_timeout=self._open_timeout_seconds,
+                close_timeout=self._close_timeout_seconds,
+                ping_interval=PING_SECONDS,
+                ping_timeout=PING_SECONDS,
+                max_size=MAX_FRAME_BYTES,
+            )
+        except InvalidStatus as exc:
+            status = exc.response.status_code
+            raise HandshakeRefused(f"the handshake was answered with HTTP {status}", http_status=status) from exc
+        except TimeoutError as exc:
+            raise ConnectionLost("the handshake timed out") from exc
+        except InvalidHandshake as exc:
+            raise ConnectionLost(f"the handshake failed: {exc}") from exc
+        except (OSError, InvalidURI) as exc:
+            raise NotSent(f"cannot connect: {exc}") from exc
+        return _SocketStream(socket)
+
+
+class _SocketStream:
+    def __init__(self, socket: ClientConnection) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        self._socket = socket
+        # Kept, so that no import statement runs for each frame.
+        self._closed = ConnectionClosed
+
+    async def receive(self) -> bytes:
+        """The next frame as it arrived."""
+        try:
+            return await self._socket.recv(decode=False)
+        except self._closed as exc:
+            raise ConnectionLost(f"stream closed: {exc}") from exc
+
+    async def send(self, text: str) -> None:
+        try:
+            await self._socket.send(text)
+        except self._closed as exc:
+            raise ConnectionLost(f"stream closed: {exc}") from exc
+
+    async def close(self) -> None:
+        await self._socket.close()
