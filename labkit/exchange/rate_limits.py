@@ -141,7 +141,7 @@ class RateLimits:
     def learn(self, rate_limits: Iterable[RateLimit]) -> None:
         """Take over the limits `exchangeInfo` lists."""
         for told in rate_limits:
-            match told.rate_limit_type, told.interval, told.interval_num:
+            match told.kind, told.interval, told.interval_count:
                 case "REQUEST_WEIGHT", "MINUTE", 1:
                     self._weight.limit = int(told.limit * self._weight_share)
                 case "ORDERS", "MINUTE", 1:
