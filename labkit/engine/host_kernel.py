@@ -1,8 +1,8 @@
 """The host in the kernel: one daemon thread with an event loop of its own.
 
 Never the kernel's loop: tasks there stand still while a cell runs. This thread goes on while cells block, is not
-touched by "interrupt kernel", and ends with the process. What it cannot survive is a cell that holds the interpreter lock;
-the lag this causes is measured all the time and shown.
+touched by "interrupt kernel", and ends with the process. What it cannot survive is a cell that holds the interpreter
+lock; the lag this causes is measured all the time and shown.
 """
 
 from __future__ import annotations

@@ -7,8 +7,10 @@ found by reconciling: at every start, after every gap of the user-data stream, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from decimal import Decimal
+
+import msgspec
 
 from labkit.domain import events as ev
 from labkit.domain.clock import MINUTE_MS, Clock
@@ -30,6 +32,9 @@ from labkit.wire.user_data import AccountUpdate, ListenKeyExpired, MarginCall, O
 
 LOOK_BACK_MS = 5 * MINUTE_MS
 """How far before the last known fill a reconciling look begins."""
+
+LOOKS = 3
+LOOK_AGAIN_MS = 2_000
 
 REFUSED_BY_OURSELVES = 0
 """The code of an order that never left because breaker, limits or host list refused it."""
@@ -109,20 +114,31 @@ class OrderDesk:
                 if record.state is IntentState.ACKED:
                     await self._ask(record)
             await self._find_missed_funding()
-            quiet_before = self._engine.revision
-            account = await self._client.account()
-            if self._tasks or self._engine.open_intents() or self._engine.revision != quiet_before:
-                # Something moved while we asked: the two accounts are of different moments.
-                return
-            self._submit(
-                ev.AccountObserved(
-                    time_ms=self._clock.now_ms(),
-                    wallet_balance=account.wallet_balance,
-                    positions={p.symbol: p.quantity for p in account.positions if p.quantity},
-                )
-            )
+            await self._hold_accounts_together()
 
-    def _start(self, coroutine: asyncio.coroutines.Coroutine[object, object, None]) -> None:  # type: ignore[name-defined]
+    async def _hold_accounts_together(self) -> None:
+        """Submit a look at the exchange's account taken while nothing moved.
+
+        An answer may be newer than the events still on their way to us, so a difference is only told when it stands.
+        """
+        for attempt in range(LOOKS):
+            revision = self._engine.revision
+            account = await self._client.account()
+            positions = {p.symbol: p.quantity for p in account.positions if p.quantity}
+            if self._tasks or self._engine.open_intents() or self._engine.revision != revision:
+                return
+            ours = {p.symbol: p.quantity for p in self._engine.positions.values() if p.is_open}
+            agrees = ours == positions and self._engine.account.wallet_balance == account.wallet_balance
+            if agrees or attempt == LOOKS - 1:
+                self._submit(
+                    ev.AccountObserved(
+                        time_ms=self._clock.now_ms(), wallet_balance=account.wallet_balance, positions=positions
+                    )
+                )
+                return
+            await self._clock.sleep_until(self._clock.now_ms() + LOOK_AGAIN_MS)
+
+    def _start(self, coroutine: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -186,19 +202,8 @@ class OrderDesk:
         order = await self._client.query_order(intent.symbol, intent.client_order_id)
         for fill in await self._client.user_trades(intent.symbol, start_ms=record.created_ms - LOOK_BACK_MS):
             if fill.order_id == order.order_id:
-                named = type(fill)(
-                    symbol=fill.symbol,
-                    trade_id=fill.trade_id,
-                    order_id=fill.order_id,
-                    client_order_id=intent.client_order_id,
-                    side=fill.side,
-                    price=fill.price,
-                    quantity=fill.quantity,
-                    commission=fill.commission,
-                    realized_pnl=fill.realized_pnl,
-                    maker=fill.maker,
-                    trade_time_ms=fill.trade_time_ms,
-                )
+                # The list of trades does not name the client order id.
+                named = msgspec.structs.replace(fill, client_order_id=intent.client_order_id)
                 self._submit(ev.OrderChanged(time_ms=self._clock.now_ms(), order=order, fill=named))
 
     async def _find_missed_funding(self) -> None:

@@ -10,12 +10,12 @@ from decimal import Decimal
 
 import msgspec
 
+from labkit.config import Config
 from labkit.domain.leverage_brackets import liquidation_price, maintenance_margin
 from labkit.domain.market_events import Quote
-from labkit.domain.snapshot import AccountRow, BreakerRow, PositionRow, Snapshot, SymbolRow
+from labkit.domain.snapshot import AccountRow, BreakerRow, Counts, PositionRow, Snapshot
 from labkit.engine.engine import Engine
 from labkit.engine.unified_scheduler import UnifiedScheduler
-from labkit.market.websocket_monitor import WebSocketMonitor
 from labkit.trader.exits import closing_price
 
 ZERO = Decimal(0)
@@ -116,7 +116,7 @@ def take_snapshot(scheduler: UnifiedScheduler, *, lag_ms: tuple[float, float] = 
         market=scheduler.market,
         disclosure=scheduler.disclosure,
         speed=scheduler.clock.speed,
-        symbols=tuple(_symbol_row(monitor, s) for s in symbols),
+        symbols=monitor.symbol_rows(),
         positions=position_rows(engine, quotes, marks),
         virtual_positions=trader.virtual_positions(),
         closed_trades=tuple(engine.closed_trades)[-CLOSED_TRADES_SHOWN:],
@@ -139,7 +139,7 @@ def take_snapshot(scheduler: UnifiedScheduler, *, lag_ms: tuple[float, float] = 
             frames=monitor.frames,
             virtual_closed=trader.virtual_closed,
             learned_labels=trader.learned_labels,
-            reconnects=monitor.reconnects + (scheduler.user_stream.reconnects if scheduler.user_stream else 0),
+            reconnects=sum(stream.reconnects for stream in streams),
         ),
         loop_lag_ms_p50=lag_ms[0],
         loop_lag_ms_p99=lag_ms[1],
@@ -149,19 +149,47 @@ def take_snapshot(scheduler: UnifiedScheduler, *, lag_ms: tuple[float, float] = 
     )
 
 
-def _symbol_row(monitor: WebSocketMonitor, symbol: str) -> SymbolRow:
-    quote, mark = monitor.get_quote(symbol), monitor.get_mark_price(symbol)
-    return SymbolRow(
-        symbol=symbol,
-        bid_price=quote.bid_price if quote else None,
-        bid_quantity=quote.bid_quantity if quote else None,
-        ask_price=quote.ask_price if quote else None,
-        ask_quantity=quote.ask_quantity if quote else None,
-        mark_price=mark.mark_price if mark else None,
-        funding_rate=mark.funding_rate if mark else None,
-        next_funding_time_ms=mark.next_funding_time_ms if mark else None,
-        change_24h=monitor.change_24h(symbol),
-        liquidity_score=monitor.get_liquidity_score(symbol),
-        age_ms=monitor.quote_age_ms(symbol),
-        stale_because=monitor.why_stale(symbol),
+def snapshot_of_nothing(config: Config, state: str, detail: str) -> Snapshot:
+    """What there is to see of a lab that has no engine yet, or has none any more."""
+    return Snapshot(
+        time_ms=0,
+        state=state,
+        state_detail=detail,
+        market=config.market,
+        disclosure="",
+        speed=float("inf") if isinstance(config.speed, str) else config.speed,
+        symbols=(),
+        positions=(),
+        virtual_positions=(),
+        closed_trades=(),
+        decisions=(),
+        account=None,
+        breaker=None,
+        learning=None,
+        loops=(),
+        streams=(),
+        events=(),
+        counts=Counts(),
+        loop_lag_ms_p50=0.0,
+        loop_lag_ms_p99=0.0,
+        entries_paused="",
+        ledger_sequence=0,
+        ledger_hash="",
+    )
+
+
+def snapshot_of_past(engine: Engine, time_ms: int) -> Snapshot:
+    """The account, positions and decisions of a past moment, from an engine folded up to it."""
+    return msgspec.structs.replace(
+        snapshot_of_nothing(engine.config, "past", "as the ledger tells it"),
+        time_ms=time_ms,
+        market=engine.market,
+        disclosure=engine.disclosure,
+        positions=position_rows(engine, {}, {}),
+        closed_trades=tuple(engine.closed_trades)[-CLOSED_TRADES_SHOWN:],
+        decisions=tuple(engine.last_decisions.values()),
+        account=account_row(engine, {}),
+        events=tuple(engine.log)[-EVENTS_SHOWN:],
+        counts=engine.counts,
+        entries_paused="; ".join(engine.paused_by.values()),
     )

@@ -22,6 +22,7 @@ from labkit.domain.events import Loop
 from labkit.domain.market_events import Bar, Quote
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.edge.clocks import SystemClock
+from labkit.edge.websocket import SocketStreams
 from labkit.engine.engine import Engine
 from labkit.engine.ledger import Ledger
 from labkit.engine.order_desk import OrderDesk
@@ -32,7 +33,7 @@ from labkit.errors import BreakerOpen, ConfigError, ExchangeError, ReportFailed,
 from labkit.exchange.binance_client import BinanceClient
 from labkit.exchange.user_stream import UserStream
 from labkit.market.data_service import DataService
-from labkit.market.websocket_monitor import WebSocketMonitor
+from labkit.market.websocket_monitor import PUBLIC_STREAMS, WebSocketMonitor
 from labkit.trader.self_learning_trader import SelfLearningTrader
 from labkit.wire.transport import StreamTransport
 
@@ -125,6 +126,11 @@ class UnifiedScheduler:
         return self._engine
 
     @property
+    def has_engine(self) -> bool:
+        """False until the ledger has been read."""
+        return self._engine is not None
+
+    @property
     def ledger(self) -> Ledger:
         if self._ledger is None:
             raise ConfigError("this scheduler has not been started")
@@ -206,11 +212,11 @@ class UnifiedScheduler:
 
         self.state_detail = "opening the streams"
         monitor = self.websocket_monitor
-        monitor.on_quote.append(self.position_controller.on_quote)
-        monitor.on_health.append(self._on_health)
+        monitor.on_quote = self.position_controller.on_quote
+        monitor.on_health = self._on_health
         self._user_stream = UserStream(
             self.binance_client,
-            self._streams,
+            self._streams or SocketStreams(PUBLIC_STREAMS, open_timeout_ms=self.config.monitor.open_timeout_ms),
             self.clock,
             self.config.client,
             on_event=self._desk.on_user_event,
@@ -273,11 +279,12 @@ class UnifiedScheduler:
         async with self._stepping:
             closed_ms = due_ms // MINUTE_MS * MINUTE_MS - MINUTE_MS
             trader = self.self_learning_trader
+            last_ms = trader.last_open_time_ms or closed_ms - MINUTE_MS
             # Minutes that were missed are lived through in order, but decide nothing: their prices are gone.
-            for open_time_ms in range(trader.last_open_time_ms + MINUTE_MS, closed_ms, MINUTE_MS):
+            for open_time_ms in range(last_ms + MINUTE_MS, closed_ms, MINUTE_MS):
                 bars = await self._bars_of(open_time_ms)
                 self._minute(open_time_ms, bars, {}, entries_refused_because="this minute was missed")
-            if closed_ms <= trader.last_open_time_ms:
+            if closed_ms <= last_ms:
                 return
             bars = await self._bars_of(closed_ms)
             quotes = await self._quotes()
@@ -406,6 +413,7 @@ class UnifiedScheduler:
 
     def _checkpoint(self, *, lived_minutes: int = 0) -> None:
         trader = self.self_learning_trader
+        assert trader.last_open_time_ms is not None
         state_hash = trader.state_hash()
         self._checkpoints.save(state_hash, trader.state_bytes())
         self._minutes_since_checkpoint = 0

@@ -1,0 +1,472 @@
+"""Lab: what a notebook holds. Starts everything in the background, shows it, and carries a person's wishes to it.
+
+`labkit.start()` returns at once; the exchange, the feed and the trader run on a thread of their own (`KernelHost`).
+A Lab reads `Snapshot`s and sends events; nothing that moves ever leaves the host's thread.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from labkit.assembly import Assembly, assemble_in_process, assemble_on_sockets
+from labkit.config import Config, load_config
+from labkit.domain import events as ev
+from labkit.domain.clock import MINUTE_MS, utc_day
+from labkit.domain.decisions import Decision
+from labkit.domain.snapshot import ClosedTrade, PositionRow, Snapshot
+from labkit.edge.clocks import VirtualTimeLoop, run_in_virtual_time
+from labkit.engine.host_kernel import KernelHost
+from labkit.engine.ledger import LEDGER_FILE, Ledger
+from labkit.engine.recovery import fold
+from labkit.engine.snapshots import snapshot_of_nothing, snapshot_of_past, take_snapshot
+from labkit.errors import ConfigError, LabkitError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from labkit.widgets.live_monitor import LiveMonitor
+    from labkit.widgets.position_table import PositionTable
+    from labkit.widgets.why import Why
+
+STOP_SECONDS = 8.0
+EXIT_SECONDS = 1.5
+"""A kernel that is shut down leaves its exit hooks about two and a half seconds."""
+
+REPORTS_FOLDER = "reports"
+
+AWAITED = ("running", "decision", "position_opened", "position_closed")
+
+
+class Lab:
+    """One lab: a market, a paper account at it, a trader. Make one with `labkit.start()`."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.folder = home() / config.data_dir
+        self._host = KernelHost(str(self.folder), self)
+        self._assembly: Assembly | None = None
+        self._failure: BaseException | None = None
+        self._news = threading.Condition()
+        self._starting: Future[None] | None = None
+        self._stopped = False
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    def start(self) -> Lab:
+        """Begin in the background and return at once. Starting a running lab changes nothing."""
+        if self._starting is None:
+            self._host.begin()
+            self._starting = self._host.submit(self._start())
+            self._starting.add_done_callback(self._started)
+            atexit.register(self._at_exit)
+        return self
+
+    def stop(self) -> None:
+        """End cleanly: positions stay as they are, the ledger is sealed. Stopping twice is harmless."""
+        self._stop(STOP_SECONDS)
+
+    def _stop(self, seconds: float) -> None:
+        if self._stopped or self._starting is None:
+            return
+        self._stopped = True
+        self._starting.cancel()
+        try:
+            self._host.submit(self._end()).result(seconds)
+        except FutureTimeout:
+            raise LabkitError(f"the lab did not stop within {seconds:g} s; its ledger is safe all the same") from None
+        finally:
+            self._host.end()
+            atexit.unregister(self._at_exit)
+
+    def _at_exit(self) -> None:
+        # Politeness only: whatever is not done in time is found by recovery at the next start.
+        with contextlib.suppress(LabkitError):
+            self._stop(EXIT_SECONDS)
+
+    async def _start(self) -> None:
+        from labkit.report.daily_reporter import DailyReporter
+
+        reporter = DailyReporter(self.folder / LEDGER_FILE, self.folder / REPORTS_FOLDER, self.config.report)
+        assembly = await assemble_on_sockets(self.config, self.folder, reporter=reporter)
+        self._assembly = assembly
+        self.config = assembly.config
+        assembly.scheduler.on_event.append(self._on_event)
+        await assembly.start()
+
+    async def _end(self) -> None:
+        if self._assembly is not None:
+            await self._assembly.stop()
+
+    def _started(self, future: Future[None]) -> None:
+        if not future.cancelled():
+            self._failure = future.exception()
+        with self._news:
+            self._news.notify_all()
+
+    def _on_event(self, event: ev.Event) -> None:
+        with self._news:
+            self._news.notify_all()
+
+    # -- looking -----------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The lab at this moment."""
+        assembly = self._assembly
+        if self._failure is not None:
+            return snapshot_of_nothing(self.config, "failed", str(self._failure))
+        if assembly is None or not assembly.scheduler.has_engine:
+            return snapshot_of_nothing(self.config, "starting" if self._starting else "stopped", "")
+        if not self._host.is_alive():
+            return take_snapshot(assembly.scheduler)
+        return self._host.call(lambda: take_snapshot(assembly.scheduler, lag_ms=self._host.lag_ms))
+
+    def wait_for(self, what: str, timeout_seconds: float = 120.0) -> Any:
+        """Block until something has happened, and return it.
+
+        Args:
+            what: `running`, `decision` (returns the latest one), `position_opened` (its row), `position_closed` (the
+                closed trade).
+
+        Raises:
+            TimeoutError: it did not happen in time; says how the lab stands.
+            LabkitError: the lab failed; the cause is told.
+        """
+        if what not in AWAITED:
+            raise ConfigError(f"cannot wait for {what!r}; one of {', '.join(AWAITED)}", field="what")
+        found: list[Any] = []
+
+        def happened() -> bool:
+            snapshot = self.snapshot()
+            if snapshot.state == "failed":
+                raise LabkitError(f"the lab failed: {snapshot.state_detail}") from self._failure
+            found[:] = _found(what, snapshot)
+            return bool(found)
+
+        # Looked at outside the lock: the host's thread notifies while it holds it.
+        remaining = timeout_seconds
+        while not happened():
+            with self._news:
+                self._news.wait(min(POLL_SECONDS, remaining))
+            remaining -= POLL_SECONDS
+            if remaining <= 0:
+                snapshot = self.snapshot()
+                raise TimeoutError(
+                    f"no {what} within {timeout_seconds:g} s; the lab is {snapshot.state} {snapshot.state_detail}"
+                )
+        return found[0]
+
+    def prices(self) -> pd.DataFrame:
+        """Live prices, one row a symbol. Prices in quote asset, `age_ms` in market milliseconds."""
+        return _frame(
+            self.snapshot().symbols,
+            "symbol bid_price ask_price mark_price funding_rate change_24h liquidity_score age_ms stale_because",
+        )
+
+    def positions(self) -> pd.DataFrame:
+        """Open positions with their exits; prices and PnL in quote asset."""
+        return _frame(
+            self.snapshot().positions,
+            "symbol quantity entry_price exit_price mark_price unrealized_pnl stop_price target_price "
+            "trailing_stop_price liquidation_price opened_ms due_ms",
+        )
+
+    def trades(self) -> pd.DataFrame:
+        """The latest closed round trips; money in quote asset."""
+        return _frame(
+            self.snapshot().closed_trades,
+            "symbol side quantity entry_price exit_price realized_pnl commission funding net_pnl exit_reason "
+            "opened_ms closed_ms",
+        )
+
+    def decisions(self) -> pd.DataFrame:
+        """The latest decision on each symbol, trades not taken included."""
+        return _frame(
+            self.snapshot().decisions,
+            "symbol time_ms action primary_reason side probability expected_value leverage smallest_change",
+        )
+
+    def why(self, symbol: str) -> Why:
+        """Why the trader did, or did not, trade `symbol` at its latest decision.
+
+        Raises:
+            ConfigError: the symbol is not traded here, or nothing has been decided on it yet.
+        """
+        from labkit.widgets.why import Why
+
+        symbol = self._traded(symbol)
+        for decision in self.snapshot().decisions:
+            if decision.symbol == symbol:
+                return Why(decision)
+        raise ConfigError(f"nothing has been decided on {symbol} yet", field="symbol")
+
+    def at(self, moment: str | int) -> Snapshot:
+        """The account as it stood at a past market moment (ISO time with zone, or UTC milliseconds), from the ledger."""
+        until_ms = moment if isinstance(moment, int) else _milliseconds(moment)
+        ledger = Ledger.open(self.folder, read_only=True)
+        try:
+            return snapshot_of_past(fold(self.config, ledger, until_ms=until_ms), until_ms)
+        finally:
+            ledger.close()
+
+    # -- wishes ------------------------------------------------------------------------------------------------
+
+    def close_position(self, symbol: str, quantity: Decimal | None = None) -> None:
+        """Close the position of `symbol`, or `quantity` (base asset) of it. Returns at once.
+
+        Raises:
+            LocalProtocolError: there is no such position.
+        """
+        symbol = self._traded(symbol)
+        self._do(lambda: self._running().scheduler.position_controller.close(symbol, quantity))
+
+    def close_all(self) -> None:
+        """Close every open position. Returns at once."""
+        self._do(lambda: self._running().scheduler.position_controller.close())
+
+    def pause_entries(self, reason: str = "asked to") -> None:
+        """No new positions from now on; exits go on."""
+        self._submit(ev.EntriesPaused(time_ms=self._now_ms(), paused=True, reason=reason))
+
+    def resume_entries(self) -> None:
+        """New positions are allowed again."""
+        self._submit(ev.EntriesPaused(time_ms=self._now_ms(), paused=False, reason="asked to"))
+
+    def move_exits(
+        self, symbol: str, *, stop_price: Decimal | None = None, target_price: Decimal | None = None
+    ) -> None:
+        """Move the stop or the target of an open position; what is None stays."""
+        symbol = self._traded(symbol)
+        self._submit(
+            ev.ExitsChanged(time_ms=self._now_ms(), symbol=symbol, stop_price=stop_price, target_price=target_price)
+        )
+
+    def report(self, day: str | None = None, timeout_seconds: float = 180.0) -> ReportPage:
+        """Write the report of one UTC day of the market (today by default) and return its page."""
+        scheduler = self._running().scheduler
+        day = day or utc_day(self._now_ms())
+        path = self._host.submit(scheduler.write_report(day)).result(timeout_seconds)
+        return ReportPage(path, day)
+
+    # -- on the page -------------------------------------------------------------------------------------------
+
+    def monitor(self) -> LiveMonitor:
+        """The live monitor, to be shown as the last line of a cell."""
+        from labkit.widgets.live_monitor import LiveMonitor
+
+        return LiveMonitor(self)
+
+    def inspector(self) -> PositionTable:
+        """The table of open positions with its Close buttons."""
+        from labkit.widgets.position_table import PositionTable
+
+        return PositionTable(self)
+
+    def __repr__(self) -> str:
+        snapshot = self.snapshot()
+        state = f"{snapshot.state}{': ' + snapshot.state_detail if snapshot.state_detail else ''}"
+        return (
+            f"Lab({snapshot.market} market, {len(self.config.symbols)} symbols, {self.config.speed:g}x faster than life, "
+            f"{state})"
+        )
+
+    # -- small parts -------------------------------------------------------------------------------------------
+
+    def _running(self) -> Assembly:
+        if self._failure is not None:
+            raise LabkitError(f"the lab failed: {self._failure}") from self._failure
+        if self._assembly is None or not self._host.is_alive():
+            raise LabkitError("the lab is not running: labkit.start() starts it")
+        return self._assembly
+
+    def _now_ms(self) -> int:
+        return self._running().clock.now_ms()
+
+    def _submit(self, event: ev.Event) -> None:
+        self._do(lambda: self._running().scheduler.submit(event))
+
+    def _do(self, wish: Callable[[], None]) -> None:
+        self._running()
+        self._host.call(wish)
+
+    def _traded(self, symbol: str) -> str:
+        wanted = symbol.upper().replace("/", "").replace("-", "")
+        if wanted not in self.config.symbols:
+            raise ConfigError(
+                f"{symbol!r} is not traded here; symbols: {', '.join(self.config.symbols)}", field="symbol"
+            )
+        return wanted
+
+
+POLL_SECONDS = 0.25
+
+
+class ReportPage:
+    """A written report: shows itself as a link in a notebook."""
+
+    def __init__(self, path: Path, day: str) -> None:
+        self.path = path
+        self.day = day
+
+    def __repr__(self) -> str:
+        return f"Report of {self.day}: {self.path}"
+
+    def _repr_html_(self) -> str:
+        import html
+        import os
+
+        address = html.escape(os.path.relpath(self.path), quote=True)
+        return f'<a href="{address}" target="_blank">Report of {html.escape(self.day)}</a>'
+
+
+def start(**settings: Any) -> Lab:
+    """Start a lab in the background and return it at once; running the cell again gives the same lab.
+
+    Args:
+        settings: any setting of `labkit.Config` by name (`speed=60`, `seed=7`), sections as dictionaries.
+
+    Raises:
+        ConfigError: a setting is wrong, or a lab with other settings already runs on this data folder here.
+    """
+    config = load_config(settings, folder=home())
+    running = KernelHost.find(str(home() / config.data_dir))
+    if isinstance(running, Lab):
+        asked = msgspec.structs.replace(config, symbols=running.config.symbols)
+        if asked != running.config:
+            raise ConfigError(
+                "a lab with other settings runs on this data folder; lab.stop() ends it, or set another data_dir"
+            )
+        return running
+    lab = Lab(config)
+    return lab.start()
+
+
+def rehearse(*, seed: int = 1, minutes: int = 180, folder: Path | None = None, **settings: Any) -> Path:
+    """Live through `minutes` of a seeded simulated market in virtual time; returns the path of the ledger.
+
+    The same seed and minutes always give the same ledger. The folder is a temporary one unless given.
+    """
+    config = load_config({**settings, "seed": seed, "speed": "max", "market": "simulated"}, environ={}, folder=home())
+    where = folder or Path(tempfile.mkdtemp(prefix="labkit-rehearsal-"))
+    live_in_virtual_time(config, where, minutes=minutes)
+    return where / LEDGER_FILE
+
+
+def live_in_virtual_time(
+    config: Config, folder: Path, *, minutes: float | None = None, progress: Callable[[float], None] | None = None
+) -> Snapshot:
+    """Run a lab in virtual time for `minutes` of market time, or to the end of its market; returns the last snapshot.
+
+    Args:
+        progress: told the market minutes lived, about every minute.
+    """
+    loop = VirtualTimeLoop()
+
+    async def live() -> Snapshot:
+        assembly = await assemble_in_process(config, folder, loop)
+        await assembly.start()
+        try:
+            await live_until_end(assembly, minutes, progress)
+            snapshot = take_snapshot(assembly.scheduler)
+        finally:
+            await assembly.stop("the time is over")
+        return sealed(snapshot, assembly)
+
+    return run_in_virtual_time(live(), loop)
+
+
+def sealed(snapshot: Snapshot, assembly: Assembly) -> Snapshot:
+    """The last snapshot of a lab that has stopped, with the ledger's final head."""
+    ledger = assembly.scheduler.ledger
+    return msgspec.structs.replace(snapshot, ledger_sequence=ledger.sequence, ledger_hash=ledger.head_hash)
+
+
+async def live_until_end(
+    assembly: Assembly, minutes: float | None, progress: Callable[[float], None] | None = None
+) -> None:
+    """Let market time pass: `minutes` of it, or until the market ends.
+
+    Raises:
+        LabkitError: a part of the engine failed meanwhile.
+    """
+    clock, scheduler = assembly.clock, assembly.scheduler
+    start_ms = clock.now_ms()
+    ends = [assembly.source.end_ms + AFTER_THE_END_MS] if assembly.source.end_ms is not None else []
+    if minutes is not None:
+        ends.append(start_ms + int(minutes * MINUTE_MS))
+    end_ms = min(ends)
+    while (now_ms := clock.now_ms()) < end_ms:
+        if scheduler.state == "failed":
+            raise LabkitError(f"the lab failed: {scheduler.state_detail}") from scheduler.failure
+        if progress:
+            progress((now_ms - start_ms) / MINUTE_MS)
+        await clock.sleep_until(min(end_ms, now_ms + MINUTE_MS))
+    if progress:
+        progress((end_ms - start_ms) / MINUTE_MS)
+
+
+AFTER_THE_END_MS = 1_000
+"""How long a lab outlives a tape, so that its last frames are taken in."""
+
+
+def home() -> Path:
+    """The folder relative paths start from: the checkout or project around the working folder, else that folder.
+
+    A notebook's working folder is `notebooks/`; its data belongs beside it, not into it.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "labkit.toml").exists() or (folder / "labkit" / "__init__.py").exists():
+            return folder
+    return here
+
+
+def _found(what: str, snapshot: Snapshot) -> list[Any]:
+    rows: Iterable[str | Decision | PositionRow | ClosedTrade]
+    match what:
+        case "running":
+            rows = ["running"] if snapshot.state == "running" else []
+        case "decision":
+            rows = sorted(snapshot.decisions, key=lambda decision: decision.time_ms)
+        case "position_opened":
+            rows = snapshot.positions
+        case _:
+            rows = snapshot.closed_trades
+    return list(rows)[-1:]
+
+
+def _frame(rows: Iterable[msgspec.Struct], columns: str) -> pd.DataFrame:
+    import pandas as pd
+
+    names = columns.split()
+    frame = pd.DataFrame([[getattr(row, name) for name in names] for row in rows], columns=names)
+    for name in names:
+        if name in ("opened_ms", "closed_ms", "due_ms", "time_ms"):
+            frame[name] = pd.to_datetime(frame[name], unit="ms", utc=True)
+    return frame.rename(columns={name: name.removesuffix("_ms") for name in names if name != "age_ms"}).set_index(
+        "symbol"
+    )
+
+
+def _milliseconds(moment: str) -> int:
+    try:
+        parsed = datetime.fromisoformat(moment)
+    except ValueError as error:
+        raise ConfigError(f"{moment!r} is not a moment like 2026-01-05T12:00:00Z", field="moment") from error
+    if parsed.tzinfo is None:
+        raise ConfigError(f"{moment!r} has no time zone; end it with Z for UTC", field="moment")
+    return int(parsed.astimezone(UTC).timestamp() * 1000)
+
+
+__all__ = ["Lab", "ReportPage", "live_in_virtual_time", "live_until_end", "rehearse", "start"]
