@@ -31,6 +31,11 @@ class SocketHttp:
         self._timeout_ms = timeout_ms
         self._session: aiohttp.ClientSession | None = None
 
+    @property
+    def base_url(self) -> str:
+        """Where the bytes go; the exchange client holds it against its list of allowed hosts."""
+        return self._base_url
+
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send once and read the whole answer, whatever its status.
 

@@ -97,11 +97,11 @@ class BreakerState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LevelChange(msgspec.Struct, frozen=True, kw_only=True):
-    """The breaker moved from one level to another at market time `time_ms`."""
+    """The breaker moved from `before` to `level` at market time `time_ms`."""
 
     time_ms: int
     before: BreakerLevel
-    after: BreakerLevel
+    level: BreakerLevel
     cause: str
     next_probe_ms: int | None
     """When a halted exchange is asked next; None at other levels."""
@@ -242,4 +242,4 @@ class CircuitBreaker:
         if after is BreakerLevel.NORMAL:
             kept = ""
         self._state = msgspec.structs.replace(self._state, level=after, since_ms=now_ms, cause=kept)
-        return (LevelChange(time_ms=now_ms, before=before, after=after, cause=cause, next_probe_ms=self.next_probe_ms),)
+        return (LevelChange(time_ms=now_ms, before=before, level=after, cause=cause, next_probe_ms=self.next_probe_ms),)

@@ -9,7 +9,7 @@ the caller.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -54,24 +54,23 @@ class _Window:
         self.limit = limit
         self._spent: list[tuple[int, int]] = []
         """(moment it is forgotten, amount), soonest first."""
-        self._sum = 0
         self._foreign = 0
         self._foreign_until_ms = 0
 
     def copy(self) -> _Window:
         twin = _Window(self.length_ms, self.limit)
         twin._spent = self._spent.copy()
-        twin._sum = self._sum
         twin._foreign, twin._foreign_until_ms = self._foreign, self._foreign_until_ms
         return twin
 
     def used(self, now_ms: int) -> int:
-        return self._own(now_ms) + (self._foreign if now_ms < self._foreign_until_ms else 0)
+        others = self._foreign if now_ms < self._foreign_until_ms else 0
+        return others + sum(amount for _, amount in self._spent[self._remembered_from(now_ms) :])
 
     def spend(self, amount: int, now_ms: int) -> None:
+        del self._spent[: self._remembered_from(now_ms)]
         if amount:
             insort(self._spent, (now_ms + self.length_ms, amount))
-            self._sum += amount
 
     def correct(self, told: int, now_ms: int) -> None:
         """The exchange counted `told` in its current calendar window: what is not ours is somebody else's."""
@@ -90,7 +89,7 @@ class _Window:
         used = self.used(now_ms)
         if used + amount <= room:
             return now_ms
-        releases = [(forgotten_ms, spent) for forgotten_ms, spent in self._spent if forgotten_ms > now_ms]
+        releases = self._spent[self._remembered_from(now_ms) :]
         if now_ms < self._foreign_until_ms:
             insort(releases, (self._foreign_until_ms, self._foreign))
         for forgotten_ms, spent in releases:
@@ -99,16 +98,9 @@ class _Window:
                 return forgotten_ms
         raise AssertionError("an empty window has room for any call that fits at all")
 
-    def _own(self, now_ms: int) -> int:
-        expired = 0
-        for forgotten_ms, amount in self._spent:
-            if forgotten_ms > now_ms:
-                break
-            self._sum -= amount
-            expired += 1
-        if expired:
-            del self._spent[:expired]
-        return self._sum
+    def _remembered_from(self, now_ms: int) -> int:
+        """Index of the first spending that still counts at `now_ms`."""
+        return bisect_right(self._spent, now_ms, key=lambda spending: spending[0])
 
 
 class RateLimits:

@@ -229,7 +229,7 @@ def test_each_change_of_level_is_told_once_with_cause_and_next_probe() -> None:
         for second in range(10)
         for change in breaker.observe_fault(NOW + second, Fault.TRANSPORT, cause="connection refused")
     ]
-    assert [(change.before, change.after) for change in told] == [(0, 1), (1, 2), (2, 3)]
+    assert [(change.before, change.level) for change in told] == [(0, 1), (1, 2), (2, 3)]
     assert {change.cause for change in told} == {"connection refused"}
     assert [change.next_probe_ms for change in told] == [None, None, breaker.next_probe_ms]
     assert breaker.since_ms == told[-1].time_ms
@@ -240,7 +240,7 @@ def test_a_level_lowered_by_time_is_told_by_the_next_observation() -> None:
     breaker.observe_fault(NOW, Fault.SERVER)
     breaker.observe_fault(NOW, Fault.SERVER)
     (change,) = breaker.observe_time(NOW + 60_000)
-    assert (change.before, change.after) == (BreakerLevel.CAUTIOUS, BreakerLevel.NORMAL)
+    assert (change.before, change.level) == (BreakerLevel.CAUTIOUS, BreakerLevel.NORMAL)
     assert breaker.cause == ""
 
 
