@@ -42,6 +42,8 @@ _STATE_TONES = {
     "stopped": "muted",
     "failed": "bad",
 }
+_BREAKER_TONES = {"NORMAL": "good", "CAUTIOUS": "warn", "REDUCE_ONLY": "warn", "HALTED": "bad"}
+_HEALTHY_STREAM_STATES = frozenset({"live", "rotating", "connected"})
 _SEVERITY_TONES = {"info": "", "warning": "warn", "alarm": "bad"}
 _ACTION_WORDS = {
     Action.ENTER_LONG: ("buy", "good"),
@@ -67,7 +69,7 @@ class LabLike(Protocol):
 
 
 class Clock(msgspec.Struct, frozen=True):
-    """Market time of a view, and how fast it runs on: 0 if the browser must not count on from it."""
+    """Market time of a view (0 if not known yet), and how fast it runs on: 0 if the browser must not count on from it."""
 
     time_ms: int
     speed: float
@@ -212,7 +214,7 @@ def positions_view(snapshot: Snapshot) -> PositionsView:
 
 def clock_of(snapshot: Snapshot) -> Clock:
     """Market time to count on from; it stands still in a lab that has ended or runs in virtual time."""
-    runs = snapshot.state not in FINAL_STATES and math.isfinite(snapshot.speed)
+    runs = snapshot.time_ms > 0 and snapshot.state not in FINAL_STATES and math.isfinite(snapshot.speed)
     return Clock(snapshot.time_ms, snapshot.speed if runs else 0.0)
 
 
@@ -262,11 +264,9 @@ def account_figures(account: AccountRow | None) -> tuple[Figure, ...]:
             title="Maintenance margin over margin balance: 100 % is liquidation",
         ),
         Figure(
-            key="costs",
-            label="Fees · funding",
-            text=f"{signed_money(-account.commissions)} · {signed_money(account.funding)}",
-            title="Commissions paid and funding received since the account was opened",
+            key="fees", label="Fees", text=signed_money(-account.commissions), title="Commissions since the opening"
         ),
+        Figure(key="funding", label="Funding", text=signed_money(account.funding), title="Funding since the opening"),
     )
 
 
@@ -287,26 +287,23 @@ def chips_of(snapshot: Snapshot) -> tuple[Chip, ...]:
 
 
 def _stream_chip(row: StreamRow) -> Chip:
-    healthy = row.state.lower() in {"open", "live", "running", "connected", "streaming"} and not row.cause
-    age = "no frame yet" if row.age_ms is None else "frames are arriving"
-    title = (
-        f"{row.state}: {row.cause or age}; {row.frames:,} frames, {row.rejected} rejected, {row.reconnects} reconnects"
-    )
-    text = words(row.state) + (f": {row.cause}" if row.cause else "")
-    return Chip(
-        key=f"stream {row.name}", label=words(row.name), text=text, tone="good" if healthy else "warn", title=title
-    )
+    healthy = row.state in _HEALTHY_STREAM_STATES
+    story = row.cause or ("no frame yet" if row.age_ms is None else "frames are arriving")
+    title = f"{row.state}: {story}; {row.frames:,} frames, {row.rejected} rejected, {row.reconnects} reconnects"
+    text = words(row.state) + (f": {row.cause}" if row.cause and not healthy else "")
+    tone = "good" if healthy else "warn"
+    return Chip(key=f"stream {row.name}", label=f"{words(row.name)} stream", text=text, tone=tone, title=title)
 
 
 def _breaker_chip(row: BreakerRow) -> Chip:
-    calm = not row.cause
+    level = words(row.level).lower()
     share = row.weight_used / row.weight_limit if row.weight_limit else 0.0
-    title = f"{words(row.level)} since {utc_time(row.since_ms)}"
+    title = f"{level} since {utc_time(row.since_ms)}"
     title += f" because {row.cause}" if row.cause else ""
     title += f"; next probe {utc_time(row.next_probe_ms)}" if row.next_probe_ms is not None else ""
     title += f"; request weight {row.weight_used} of {row.weight_limit} ({share:.0%})"
-    text = words(row.level) + (f": {row.cause}" if row.cause else "")
-    return Chip(key="breaker", label="breaker", text=text, tone="good" if calm else "bad", title=title)
+    text = level + (f": {row.cause}" if row.cause else "")
+    return Chip(key="breaker", label="breaker", text=text, tone=_BREAKER_TONES.get(row.level, "warn"), title=title)
 
 
 def _lag_chip(median_ms: float, p99_ms: float) -> Chip:
@@ -518,7 +515,12 @@ def positions_html(view: PositionsView, clock: Clock) -> str:
 
 
 def _head(title: str, header: Header, clock: Clock) -> str:
-    facts = [header.market, header.pace, header.state, utc_date_time(clock.time_ms)]
+    facts = [
+        f"{header.market} market",
+        header.pace,
+        header.state,
+        utc_date_time(clock.time_ms) if clock.time_ms else "",
+    ]
     line = " · ".join(html.escape(fact) for fact in facts if fact)
     return f"<p><b>{title}</b> — {line}<br><i>{html.escape(header.disclosure)}</i></p>"
 

@@ -72,7 +72,7 @@ class Notebook:
     def is_running(self, index: int) -> bool:
         """True while that cell shows its star."""
         running: bool = self.page.evaluate(
-            "index => window.jupyterapp.shell.currentWidget.content.widgets[index].promptNode.textContent.includes('*')",
+            "index => /[*]/.test(window.jupyterapp.shell.currentWidget.content.widgets[index].promptNode.textContent)",
             index,
         )
         return running

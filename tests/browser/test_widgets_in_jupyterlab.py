@@ -47,6 +47,10 @@ def notebook(open_notebook: Callable[[str], Any], new_notebook: Callable[..., st
     return opened
 
 
+def is_inside(inner: dict[str, float], outer: dict[str, float]) -> bool:
+    return outer["x"] <= inner["x"] and inner["x"] + inner["width"] <= outer["x"] + outer["width"]
+
+
 def test_prices_go_on_changing_while_a_cell_sleeps(notebook: Any) -> None:
     notebook.page.evaluate(COUNT_CHANGES, ".labkit-monitor tr[data-symbol=BTCUSDT] [data-cell=bid]")
     notebook.start_cell(3)
@@ -64,12 +68,14 @@ def test_the_monitor_is_not_called_stale_while_a_cell_sleeps(notebook: Any) -> N
 
 
 @pytest.mark.parametrize(("theme", "width"), [("Light", 1380), ("Dark", 1380), ("Light", 760), ("Dark", 760)])
-def test_the_widgets_fit_the_page_in_every_theme_and_width(notebook: Any, theme: str, width: int) -> None:
+def test_the_widgets_fit_the_page_and_keep_their_buttons_in_reach(notebook: Any, theme: str, width: int) -> None:
     notebook.page.set_viewport_size({"width": width, "height": 1000})
     notebook.execute("apputils:change-theme", {"theme": f"JupyterLab {theme}"})
     notebook.page.wait_for_timeout(1_500)
     notebook.photograph(f"monitor-{theme.lower()}-{width}", ".labkit-monitor")
     notebook.photograph(f"positions-{theme.lower()}-{width}", ".labkit-positions")
+    for button in notebook.page.locator(".labkit-actions button").all():
+        assert is_inside(button.bounding_box(), notebook.page.locator(".labkit-positions").bounding_box())
     overflow = notebook.page.evaluate(
         "() => [...document.querySelectorAll('.labkit')].map(node => node.scrollWidth - node.clientWidth)"
     )
@@ -110,4 +116,6 @@ def test_entries_are_paused_by_one_button(notebook: Any) -> None:
 def test_a_dead_kernel_is_called_stale_within_three_seconds(notebook: Any) -> None:
     notebook.kill_the_kernel()
     notebook.page.wait_for_selector(".labkit-monitor .labkit-stale:visible", timeout=3_000)
+    notebook.page.get_by_role("button", name="Ok").click()
+    notebook.page.set_viewport_size({"width": 1380, "height": 1000})
     notebook.photograph("monitor-stale", ".labkit-monitor")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,12 @@ class NotedComm(comm.base_comm.BaseComm):
 
     def __init__(self, **arguments: Any) -> None:
         self.sent: list[dict[str, Any]] = []
+        self.news = threading.Event()
         super().__init__(**arguments)
 
     def publish_msg(self, msg_type: str, data: Any = None, **_: Any) -> None:
         self.sent.append({"type": msg_type, "data": data})
+        self.news.set()
 
     def say(self, content: dict[str, Any]) -> None:
         """A message from the page."""

@@ -98,7 +98,7 @@ class SeededLab:
                 funding=Decimal("-0.12"),
             ),
             breaker=BreakerRow(
-                level="normal",
+                level="NORMAL",
                 cause="",
                 since_ms=self._start_ms,
                 next_probe_ms=None,
@@ -119,9 +119,11 @@ class SeededLab:
             ),
             streams=(
                 StreamRow(
-                    name="public", state="open", frames=now_ms % 997, reconnects=0, rejected=0, age_ms=120, cause=""
+                    name="public", state="live", frames=now_ms % 997, reconnects=0, rejected=0, age_ms=120, cause=""
                 ),
-                StreamRow(name="user data", state="open", frames=8, reconnects=0, rejected=0, age_ms=900, cause=""),
+                StreamRow(
+                    name="user data", state="connected", frames=8, reconnects=0, rejected=0, age_ms=900, cause=""
+                ),
             ),
             events=tuple(self._events),
             counts=Counts(frames=now_ms % 997),

@@ -262,6 +262,7 @@ function buildHeader(feed, title) {
         const since = feed.isHeard() ? `no news for ${durationText(feed.silenceMs())}` : "the kernel does not answer";
         setText(stale, `STALE · ${since}`);
       }
+      clock.hidden = feed.clock.time_ms === 0; // the market has not begun
       const now = feed.clock.time_ms + Math.min(feed.isHeard() ? feed.silenceMs() : 0, 1000) * feed.clock.speed;
       setText(date, dateText(now));
       setText(time, clockText(now));

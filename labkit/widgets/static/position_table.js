@@ -93,7 +93,7 @@ function buildRow(feed, line, say) {
 const COLUMNS = [
   ["Symbol", "", ""],
   ["Side", "", ""],
-  ["Quantity", "labkit-number", "In base asset"],
+  ["Quantity", "labkit-number labkit-quantity", "In base asset"],
   ["Entry", "labkit-number labkit-entry", "Average entry price"],
   ["Now", "labkit-number labkit-now", "What closing now would pay: bid for a long, ask for a short"],
   ["PnL", "labkit-number", "Unrealised profit or loss, and as a share of the entry cost"],
@@ -101,7 +101,7 @@ const COLUMNS = [
   ["Liquidation", "labkit-number labkit-liquidation", "Mark price at which the exchange would close it"],
   ["Held", "labkit-number labkit-held", "Market time since it was opened"],
   ["Why", "labkit-why", "Why it was opened"],
-  ["", "labkit-actions", ""],
+  ["", "labkit-actions", ""], // the buttons
 ];
 
 export default widgetOf((feed, el) => {
