@@ -161,6 +161,8 @@ class MarketSession:
         self._next_request = 1
         self._next_rotation_ms = 0
         self._actions: list[Action] = []
+        self.reconnects = 0
+        """How often a connection had to be replaced because of a fault."""
 
     # What is wanted.
 
@@ -308,11 +310,6 @@ class MarketSession:
             )
             for slot in self._slots.values()
         )
-
-    @property
-    def reconnects(self) -> int:
-        """How often a connection had to be replaced because of a fault."""
-        return sum(slot.reconnects for slot in self._slots.values())
 
     # Slots.
 
@@ -520,6 +517,7 @@ class MarketSession:
     def _report_healthy(self, slot: _Slot, connection: _Connection, now_ms: int) -> None:
         if slot.speaker not in (None, connection.number):
             slot.reconnects += 1
+            self.reconnects += 1
         slot.speaker = connection.number
         if slot.reported:
             return

@@ -98,13 +98,12 @@ class WebSocketMonitor:
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._config = config if config is not None else MonitorConfig()
         self._intervals = tuple(intervals)
-        self._seed = seed
         # Limits are meant in the time of life. Virtual time keeps every deadline exactly, so market time will do.
         speed = self._clock.speed
         self._speed = speed if math.isfinite(speed) else 1.0
         self._patience = max(1.0, self._speed)
         self._cache = QuoteCache(stale_after_ms=round(self._config.stale_after_ms * self._patience))
-        self._session: MarketSession | None = None
+        self._session = MarketSession(self._config, patience=self._patience, seed=seed)
         self._symbols: dict[str, None] = {}
         self._bars: dict[tuple[str, str], dict[int, Bar]] = {}
         self._stale: set[str] = set()
@@ -139,20 +138,18 @@ class WebSocketMonitor:
             from labkit.edge.websocket import SocketStreams
 
             self._transport = SocketStreams(PUBLIC_STREAMS, open_timeout_ms=self._config.open_timeout_ms)
-        self._session = MarketSession(self._config, patience=self._patience, seed=self._seed)
         self._perform(self._session.add_streams(self._wanted_streams(self._symbols), self._clock.now_ms()))
         self._keeper = self._start_keeper()
 
     async def stop(self) -> None:
         """Close everything. The last prices stay readable and grow old."""
-        if self._keeper is None or self._session is None:
+        if self._keeper is None:
             return
         keeper, self._keeper = self._keeper, None
         keeper.cancel()
         ended = [keeper, *self._tasks.values(), *self._sends]
         self._perform(self._session.shut_down())
         await asyncio.gather(*ended, return_exceptions=True)
-        self._session = None
 
     def add_symbols(self, symbols: Iterable[str]) -> None:
         """Watch these symbols too."""
@@ -165,7 +162,7 @@ class WebSocketMonitor:
             self._stale.add(symbol)
             self._cache.add(symbol)
             self._bars |= {(symbol, interval): {} for interval in self._intervals}
-        if self._session is not None:
+        if self._keeper is not None:
             self._perform(self._session.add_streams(self._wanted_streams(added), self._clock.now_ms()))
 
     def remove_symbols(self, symbols: Iterable[str]) -> None:
@@ -177,7 +174,7 @@ class WebSocketMonitor:
             self._cache.remove(symbol)
             for interval in self._intervals:
                 del self._bars[symbol, interval]
-        if self._session is not None:
+        if self._keeper is not None:
             self._perform(self._session.remove_streams(self._wanted_streams(removed), self._clock.now_ms()))
 
     # Prices.
@@ -247,7 +244,7 @@ class WebSocketMonitor:
     @property
     def reconnects(self) -> int:
         """How often a connection had to be replaced because of a fault (rotations do not count)."""
-        return self._session.reconnects if self._session else 0
+        return self._session.reconnects
 
     @property
     def latency_ms_p50(self) -> float:
@@ -265,8 +262,6 @@ class WebSocketMonitor:
 
     def streams_status(self) -> tuple[StreamRow, ...]:
         """All connections, for showing."""
-        if self._session is None:
-            return ()
         rows = []
         for slot in self._session.status(self._clock.now_ms()):
             traffic = self._traffic.get(slot.slot) or _Traffic()
@@ -332,7 +327,7 @@ class WebSocketMonitor:
                 self._sends.add(sending)
                 sending.add_done_callback(self._sends.discard)
             elif isinstance(action, Close):
-                self._cache.end_epoch(action.connection)
+                self._cache.end_epoch(action.connection, "" if self._keeper else "the monitor is stopped")
                 if (task_to_end := self._tasks.pop(action.connection, None)) is not None:
                     task_to_end.cancel()
             else:
@@ -354,8 +349,7 @@ class WebSocketMonitor:
             return
         self._connections[number] = connection
         try:
-            if self._session is not None:
-                self._perform(self._session.opened(number, self._clock.now_ms()))
+            self._perform(self._session.opened(number, self._clock.now_ms()))
             while True:
                 frame = await connection.receive()
                 self._take_frame(number, frame, traffic)
@@ -378,10 +372,9 @@ class WebSocketMonitor:
 
     def _lose(self, number: int, cause: str) -> None:
         self._cache.end_epoch(number, cause)
-        if self._session is not None:
-            now_ms = self._clock.now_ms()
-            self._perform(self._session.lost(number, cause, now_ms))
-            self._tell_stale_symbols(now_ms)
+        now_ms = self._clock.now_ms()
+        self._perform(self._session.lost(number, cause, now_ms))
+        self._tell_stale_symbols(now_ms)
 
     def _reader_ended(self, number: int, task: asyncio.Task[None]) -> None:
         self._tasks.pop(number, None)
@@ -412,14 +405,12 @@ class WebSocketMonitor:
 
     async def _keep(self) -> None:
         """Do what becomes due, and notice what turns stale."""
-        assert self._session is not None
-        session = self._session
         while True:
             self._wake.clear()
             now_ms = self._clock.now_ms()
-            self._perform(session.due(now_ms))
+            self._perform(self._session.due(now_ms))
             self._tell_stale_symbols(now_ms)
-            deadline_ms = self._next_deadline_ms(session, now_ms)
+            deadline_ms = self._next_deadline_ms(now_ms)
             wait_ms = None if deadline_ms is None else max(deadline_ms - self._clock.now_ms(), self._patience)
             try:
                 async with asyncio.timeout(None if wait_ms is None else wait_ms / 1000 / self._speed):
@@ -427,13 +418,13 @@ class WebSocketMonitor:
             except TimeoutError:
                 continue
 
-    def _next_deadline_ms(self, session: MarketSession, now_ms: int) -> int | None:
+    def _next_deadline_ms(self, now_ms: int) -> int | None:
         deadlines = [
             now_ms + self._cache.stale_after_ms + 1 - age_ms
             for symbol in self._symbols
             if symbol not in self._stale and (age_ms := self._cache.quote_age_ms(symbol, now_ms)) is not None
         ]
-        if (planned_ms := session.next_deadline_ms()) is not None:
+        if (planned_ms := self._session.next_deadline_ms()) is not None:
             deadlines.append(planned_ms)
         return min(deadlines, default=None)
 
@@ -477,14 +468,13 @@ class WebSocketMonitor:
             stream = mini_ticker_stream(fact.symbol)
             cache.accept_ticker(fact)
         elif isinstance(fact, ControlReply):
-            if self._session is not None:
-                self._perform(self._session.answered(number, fact, now_ms))
+            self._perform(self._session.answered(number, fact, now_ms))
             return
         else:
             cache.refuse("unasked stream")
         if cache.refused != refused:
             traffic.rejected += 1
-        elif self._session is not None:
+        else:
             self._perform(self._session.data(number, stream, now_ms))
 
     def _take_bar(self, bar: Bar) -> None:
