@@ -25,7 +25,7 @@ import msgspec
 
 from labkit.config import ReportConfig
 from labkit.errors import ConfigError, ReportFailed
-from labkit.report.days import check_day
+from labkit.report.days import check_day, days_due
 from labkit.report.headline import Figures
 from labkit.report.index import index_page
 from labkit.report.notebook_run import FIGURES_META
@@ -54,6 +54,10 @@ class DailyReporter:
     def index(self) -> Path:
         """Where the index of all days lies."""
         return self._folder / INDEX
+
+    def days_due(self, last_written: str | None, now_ms: int) -> list[str]:
+        """The days whose report is due and not written; see `labkit.report.days.days_due`."""
+        return days_due(last_written, now_ms, self._config.at_utc)
 
     async def write(self, day: str) -> Path:
         """Write the report of `day` (`YYYY-MM-DD`, UTC) and return the HTML page's path.

@@ -12,18 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from labkit.domain.clock import DAY_MS, HOUR_MS, MINUTE_MS
+from labkit.domain.clock import HOUR_MS, MINUTE_MS, utc_day
 from labkit.domain.day_history import DayHistory
 from labkit.errors import ConfigError, LedgerError
-from labkit.store.journal import Journal
 
 SAVED_DAY = ".day.json"
-EPOCH = date(1970, 1, 1)
-
-
-def day_of(time_ms: int) -> str:
-    """The UTC day that `time_ms` lies in."""
-    return (EPOCH + timedelta(days=time_ms // DAY_MS)).isoformat()
 
 
 def check_day(day: str) -> str:
@@ -54,7 +47,7 @@ def days_due(last_written: str | None, now_ms: int, at_utc: str, *, first_day: s
             only the latest day is due.
     """
     hours, minutes = at_utc.split(":")
-    latest = date.fromisoformat(day_of(now_ms - int(hours) * HOUR_MS - int(minutes) * MINUTE_MS)) - timedelta(days=1)
+    latest = date.fromisoformat(utc_day(now_ms - int(hours) * HOUR_MS - int(minutes) * MINUTE_MS)) - timedelta(days=1)
     if last_written is not None:
         first = date.fromisoformat(last_written) + timedelta(days=1)
     else:
@@ -64,38 +57,29 @@ def days_due(last_written: str | None, now_ms: int, at_utc: str, *, first_day: s
     return [(first + timedelta(days=n)).isoformat() for n in range((latest - first).days + 1)]
 
 
-def last_day(ledger: Path) -> str:
-    """The UTC day of the ledger's last record.
-
-    Raises:
-        LedgerError: there is no ledger, it cannot be read, or it is empty.
-    """
-    journal = Journal.open(ledger, read_only=True)
-    try:
-        for record in journal.read(after=journal.sequence - 1):
-            return day_of(record.time_ms)
-    finally:
-        journal.close()
-    raise LedgerError(f"the ledger {ledger} is empty: there is no day to report on")
-
-
 def load_day(ledger: str | Path, day: str = "") -> DayHistory:
-    """One UTC day of a ledger; the latest one if `day` is empty.
+    """One UTC day of a ledger (its file or folder); the latest one if `day` is empty.
 
     `ledger` may also be a day saved with `save_day`.
 
     Raises:
-        ConfigError: `day` is not a date.
-        LedgerError: there is no such ledger or day, or it cannot be read.
+        ConfigError: `day` is not a date, or the ledger knows nothing of it.
+        LedgerError: there is no such ledger, or it cannot be read.
     """
     path = Path(ledger).expanduser()
     if day:
         check_day(day)
     if path.name.endswith(SAVED_DAY):
         return _load_saved(path, day)
-    from labkit.engine.history import read_day
+    # Only here: reading a ledger needs the whole engine.
+    from labkit.engine.history import days_in, read_day
 
-    return read_day(path, day or last_day(path))
+    if not day:
+        days = days_in(path)
+        if not days:
+            raise LedgerError(f"the ledger {path} is empty: there is no day to report on")
+        day = days[-1]
+    return read_day(path, day)
 
 
 def save_day(history: DayHistory, path: Path) -> Path:

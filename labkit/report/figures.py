@@ -25,7 +25,7 @@ from labkit.report.tables import QUOTE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH_INCHES = 9.6
+WIDTH_INCHES = 10.4
 DOTS_PER_INCH = 160
 CSS_DOTS_PER_INCH = 96
 
@@ -62,7 +62,9 @@ def equity(history: DayHistory) -> Chart:
     bridge, deepest = metrics.equity_bridge(history), metrics.max_drawdown(history)
     fall = f"deepest fall {100 * deepest.fraction:.2f} % at {clock_text(deepest.trough_ms)}" if deepest else "no fall"
     chart = Chart(
-        4.3, f"Equity from {bridge.opening:,.2f} to {bridge.closing:,.2f} {QUOTE} over {history.day}; {fall}."
+        4.3,
+        f"Equity from {bridge.opening + bridge.deposits:,.2f} to {bridge.closing:,.2f} {QUOTE} "
+        f"over {history.day}; {fall}.",
     )
     top, bottom = chart.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     if not history.equity:

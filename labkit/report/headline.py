@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from labkit.domain.clock import DAY_MS
+from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.day_history import DayHistory
 from labkit.report import metrics
 from labkit.report.days import clock_text
@@ -74,12 +74,13 @@ class Headline:
 
     @property
     def _complete(self) -> bool:
-        return self._history.end_ms - self._history.start_ms >= DAY_MS
+        """Whether the record reaches the day's last minute."""
+        return self._history.end_ms - self._history.start_ms >= DAY_MS - 2 * MINUTE_MS
 
     def sentences(self) -> list[str]:
         """The day in words."""
         bridge, trades, counts = self._bridge, self._trades, self._decisions
-        until = "" if self._complete else f" by {clock_text(self._history.end_ms)} UTC, with the day still running"
+        until = "" if self._complete else f" by {clock_text(self._history.end_ms)} UTC, where the record ends,"
         way = "gained" if bridge.result > 0 else "lost" if bridge.result < 0 else "neither gained nor lost"
         amount = f" {abs(bridge.result):,.2f} {QUOTE} ({_signed(100 * bridge.day_return)} %)" if bridge.result else ""
         told = [f"The account {way}{amount}{until} and stands at {bridge.closing:,.2f} {QUOTE}."]

@@ -42,7 +42,7 @@ def _row(name: str, figures: Figures, largest: float) -> str:
     result = Decimal(figures.result)
     width = 50 * abs(figures.day_return) / largest if largest else 0.0
     notes = [
-        *([] if figures.complete else ["<small>not over</small>"]),
+        *([] if figures.complete else ["<small>part of a day</small>"]),
         *([] if figures.books_agree else ["<span class='odd'>books differ</span>"]),
     ]
     cells = [

@@ -139,8 +139,11 @@ def split_by_symbol(history: DayHistory) -> dict[str, PnlSplit]:
 
 
 def split_by_hour(history: DayHistory) -> dict[int, PnlSplit]:
-    """What was booked on the day, by the UTC hour it was booked in (0 … 23)."""
-    return _split_flows(history, lambda symbol, time_ms: (time_ms - history.start_ms) // HOUR_MS)
+    """What was booked on the day, by the UTC hour it was booked in (0 … 23).
+
+    A flow of the last moment before midnight that the lab learned of after it belongs to this day, in hour 0.
+    """
+    return _split_flows(history, lambda symbol, time_ms: max(0, (time_ms - history.start_ms) // HOUR_MS))
 
 
 def split_by_side(history: DayHistory) -> dict[str, PnlSplit]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ROWS = 200
 ONE_DECIMAL = {"min", "%", "bps", "% of decisions"}
-ALWAYS_SIGNED = {"net", "unrealised", "difference", "change"}
+ALWAYS_SIGNED = {"net", "unrealised"}
 
 
 class Sheet:
@@ -38,8 +38,12 @@ class Sheet:
             return f'<p class="labkit-empty">{escape(self._empty)}</p>'
         names = [str(name) for name in self.frame.columns]
         units, texts, wide = self._units(), self._texts(), self._is_text()
+
+        def small(name: str) -> str:
+            return f"<small>{escape(units.get(name, '')) or '&nbsp;'}</small>" if units else ""
+
         head = "".join(
-            f'<th class="{_side(text)}">{escape(name)}<small>{escape(units.get(name, "")) or "&nbsp;"}</small></th>'
+            f'<th class="{_side(text)}">{escape(name)}{small(name)}</th>'
             for name, text in zip(names, wide, strict=True)
         )
         body = "".join(self._row(number, cells, wide) for number, cells in enumerate(texts))
@@ -82,9 +86,10 @@ class Sheet:
 
     def _row(self, number: int, cells: list[str], wide: list[bool]) -> str:
         is_total = self._total and number == len(self.frame) - 1
+        money = set(self.frame.attrs.get("money", ()))
         written = "".join(
-            f'<td class="{_side(text)}{"" if text else _colour(cell)}">{escape(cell)}</td>'
-            for cell, text in zip(cells, wide, strict=True)
+            f'<td class="{_side(text)}{_colour(cell) if name in money else ""}">{escape(cell)}</td>'
+            for name, cell, text in zip(self.frame.columns, cells, wide, strict=True)
         )
         return f'<tr class="labkit-total">{written}</tr>' if is_total else f"<tr>{written}</tr>"
 

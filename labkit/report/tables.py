@@ -69,8 +69,9 @@ def pnl_by_side(history: DayHistory) -> pd.DataFrame:
 
 def pnl_by_exit_reason(history: DayHistory) -> pd.DataFrame:
     """The trades closed on the day by exit reason, split; the total is what the day booked."""
-    closed = Counter(trade.exit_reason for trade in history.trades)
-    return _split_table("exit reason", metrics.split_by_exit_reason(history), closed)
+    closed = Counter(_words(trade.exit_reason) for trade in history.trades)
+    splits = {_words(reason): split for reason, split in metrics.split_by_exit_reason(history).items()}
+    return _split_table("exit reason", splits, closed)
 
 
 def trades(history: DayHistory) -> pd.DataFrame:
@@ -88,7 +89,7 @@ def trades(history: DayHistory) -> pd.DataFrame:
             "exit": [_digits(trade.exit_price) for trade in history.trades],
             "chance": [round(100 * entry.probability, 1) if entry else None for entry in entries],
             "expected": [round(BPS * entry.expected_value, 1) if entry else None for entry in entries],
-            "exit reason": [trade.exit_reason for trade in history.trades],
+            "exit reason": [_words(trade.exit_reason) for trade in history.trades],
             **_split_columns(splits),
         },
         {
@@ -187,7 +188,7 @@ def refusals(history: DayHistory) -> pd.DataFrame:
     best = [nearest[reason] for reason in counts.refused]
     return _frame(
         {
-            "reason": list(counts.refused),
+            "reason": [_words(reason) for reason in counts.refused],
             "count": list(counts.refused.values()),
             "share": [round(100 * count / counts.total, 1) for count in counts.refused.values()],
             "nearest": [f"{decision.symbol} {clock_text(decision.time_ms)}" for decision in best],
@@ -290,6 +291,10 @@ def _frame(columns: Mapping[str, list[Any]], units: Mapping[str, str]) -> pd.Dat
     frame.attrs["units"] = dict(units)
     frame.attrs["money"] = [name for name in frame.columns if name in MONEY]
     return frame
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _rounded(value: float, digits: int) -> float:

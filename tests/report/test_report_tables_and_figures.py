@@ -1,0 +1,117 @@
+"""What a person reads: rounded, with units, escaped, and there on the emptiest of days."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from labkit.domain.day_history import DayHistory
+from labkit.report import figures, tables
+from labkit.report.headline import HEADLINE_MIME, Figures, Headline
+from labkit.report.sheet import Sheet
+
+MakeDay = Callable[..., DayHistory]
+
+TABLES = [
+    tables.equity_bridge, tables.pnl_by_symbol, tables.pnl_by_hour, tables.pnl_by_side, tables.pnl_by_exit_reason,
+    tables.trades, tables.open_positions, tables.trade_statistics, tables.decisions_by_symbol, tables.refusals,
+    tables.learning, tables.events, tables.books, tables.provenance,
+]  # fmt: skip
+FIGURES = [
+    figures.equity,
+    figures.pnl_by_symbol,
+    figures.pnl_by_hour,
+    figures.trades,
+    figures.decisions,
+    figures.learning,
+]
+
+
+def empty_day(make_day: MakeDay) -> DayHistory:
+    return msgspec.structs.replace(
+        make_day(trades=0), equity=(), decisions=(), learning=(), events=(), virtual_closed=0
+    )
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__name__)
+def test_units_name_columns_that_exist(make_day: MakeDay, table: Callable[[DayHistory], object]) -> None:
+    frame = table(make_day(trades=20))
+    assert set(frame.attrs["units"]) <= set(frame.columns)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__name__)
+def test_a_table_of_an_empty_day_still_shows_itself(make_day: MakeDay, table: Callable[[DayHistory], object]) -> None:
+    sheet = Sheet(table(empty_day(make_day)), empty="nothing here")  # type: ignore[arg-type]
+    assert sheet._repr_html_()
+    assert repr(sheet)
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.__name__)
+@pytest.mark.parametrize("trades", [0, 1, 30])
+def test_a_figure_shows_and_describes_itself(make_day: MakeDay, figure: Callable, trades: int) -> None:  # type: ignore[type-arg]
+    chart = figure(make_day(trades=trades))
+    png, metadata = chart._repr_png_()
+    assert png.startswith(b"\x89PNG")
+    assert metadata["alt"] == repr(chart)
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.__name__)
+def test_a_figure_of_an_empty_day_says_that_there_is_nothing(make_day: MakeDay, figure: Callable) -> None:  # type: ignore[type-arg]
+    assert figure(empty_day(make_day)).png().startswith(b"\x89PNG")
+
+
+def test_the_same_day_gives_the_same_picture_byte_for_byte(make_day: MakeDay) -> None:
+    assert figures.equity(make_day(trades=5)).png() == figures.equity(make_day(trades=5)).png()
+
+
+def test_the_total_row_is_the_sum_of_the_exact_money(make_day: MakeDay) -> None:
+    day = make_day()
+    total = tables.pnl_by_symbol(day).iloc[-1]
+    account = day.account_at_end
+    net = account.realized_pnl - account.commissions + account.funding
+    assert total["net"] == round(float(net), 2)
+    assert total["trades"] == len(day.trades)
+
+
+def test_markup_in_an_event_is_only_text(make_day: MakeDay) -> None:
+    html = Sheet(tables.events(make_day(event_text="<script>alert(1)</script>")))._repr_html_()
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_units_stand_in_headings_and_losses_are_marked(make_day: MakeDay) -> None:
+    html = Sheet(tables.pnl_by_symbol(make_day()), total=True)._repr_html_()
+    assert "fees<small>USDT</small>" in html
+    assert '<td class="number loss">−' in html
+    assert '<tr class="labkit-total"><td class="words">total' in html
+
+
+def test_a_long_table_tells_what_it_leaves_out(make_day: MakeDay) -> None:
+    frame = tables.trades(make_day())
+    assert f"The first 3 of {len(frame)} rows" in repr(Sheet(frame, rows=3))
+
+
+def test_a_headline_carries_its_figures_for_the_index(make_day: MakeDay) -> None:
+    bundle = Headline(make_day())._repr_mimebundle_()
+    found = msgspec.convert(bundle[HEADLINE_MIME], Figures)
+    assert found.day == "2026-01-05"
+    assert found.books_agree
+
+
+def test_a_headline_does_not_hide_that_the_books_differ(make_day: MakeDay) -> None:
+    day = make_day()
+    headline = Headline(msgspec.structs.replace(day, fills=day.fills[1:]))
+    assert not headline.figures().books_agree
+    assert "THE BOOKS DO NOT AGREE" in repr(headline)
+
+
+def test_a_day_whose_record_ends_early_says_so(make_day: MakeDay) -> None:
+    assert "by 03:00 UTC, where the record ends" in repr(Headline(make_day(minutes=180)))
+    assert Headline(make_day()).figures().complete
+
+
+def test_the_disclosure_stands_in_the_headline(make_day: MakeDay) -> None:
+    day = make_day(trades=0)
+    assert day.disclosure in Headline(day)._repr_mimebundle_()["text/html"]
