@@ -61,14 +61,16 @@ _TURN = 2.0 * math.pi / MINUTES_PER_DAY
 
 @compiled
 def is_usable(row: Any) -> bool:
-    """True if a bar row holds a possible bar: finite, positive prices in order, no negative volume."""
+    """True if a bar row holds a possible bar: finite, positive prices in order, no negative volume.
+
+    Taker-buy volume may be missing (NaN): some histories do not tell it.
+    """
     return (
         math.isfinite(row[HIGH])
         and row[LOW] > 0.0
         and row[LOW] <= row[OPEN] <= row[HIGH]
         and row[LOW] <= row[CLOSE] <= row[HIGH]
         and row[VOLUME] >= 0.0
-        and row[TAKER_BUY_VOLUME] >= 0.0
     )
 
 
@@ -100,7 +102,7 @@ def observe_bar(symbol: Any, minute: int, row: Any) -> None:
         symbol.level += _LEVEL_RATE * (math.log(close) - symbol.level)
         for i in range(_MOMENTUM_RATES.size):
             symbol.momentum[i] += _MOMENTUM_RATES[i] * (symbol.z - symbol.momentum[i])
-    if row[VOLUME] > 0.0:
+    if row[VOLUME] > 0.0 and row[TAKER_BUY_VOLUME] >= 0.0:
         imbalance = clip(2.0 * row[TAKER_BUY_VOLUME] / row[VOLUME] - 1.0, 1.0)
         symbol.flow += _FLOW_RATE * (imbalance - symbol.flow)
     symbol.bars += 1

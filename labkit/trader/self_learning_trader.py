@@ -84,8 +84,8 @@ class SelfLearningTrader:
     def live_through_arrays(self, open_time_ms: NDArray[np.int64], ohlcv: NDArray[np.float64]) -> int:
         """As `live_through`, from open times (UTC ms, rising, int64[T]) and rows (float64[T, symbols, 6]).
 
-        A row is open, high, low, close, volume, taker-buy volume; one that is no possible bar (NaN) is skipped and
-        counted. Raises `LocalProtocolError` if shapes or times do not fit.
+        A row is open, high, low, close, volume, taker-buy volume (NaN if not known); one that is no possible bar is
+        skipped and counted. Raises `LocalProtocolError` if shapes or times do not fit.
         """
         if ohlcv.shape != (open_time_ms.size, len(self.symbols), 6):
             raise LocalProtocolError(

@@ -22,9 +22,8 @@ from labkit.trader.step import is_due, live_minute, scratch
 NULL, MOMENTUM, REGIME, CONTEXT = range(4)
 _SCHEDULE = np.array([1.0, -1.0, 0.0, 1.0, -1.0, 1.0, 0.0, -1.0])
 _SIGMA, _VOLATILITY_SD, _CORRELATION = 1e-3, 0.35, 0.5
-FIRST_MINUTE = 29_000_000
-"""2025-02-19: a multiple of a day would do as well; the reference counts from 0, so days start at midnight."""
-FIRST_MINUTE -= FIRST_MINUTE % 1440
+FIRST_MINUTE = 20_000 * 1440
+"""A midnight: the generator's days begin at its minute 0."""
 
 
 class Market(NamedTuple):
