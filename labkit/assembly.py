@@ -142,13 +142,14 @@ async def assemble_on_sockets(config: Config, folder: Path, *, reporter: Reporte
         AlreadyRunning: another engine owns `folder`.
         ConfigError, TapeError, LedgerDamaged: as the parts say; nothing is left half-started.
     """
-    assert not isinstance(config.speed, str)
+    speed = config.speed
+    assert not isinstance(speed, str)
     lock = acquire(folder)
     try:
         source = make_market(config)
         config = with_symbols_of(config, source)
         check_identity(config, folder)
-        clock = SystemClock(speed=config.speed, start_ms=moment_to_resume(source, folder))
+        clock = SystemClock(speed=speed, start_ms=moment_to_resume(source, folder))
         exchange = PaperExchange(source, config.paper, clock, data_dir=folder)
         await exchange.start()
     except BaseException:

@@ -118,7 +118,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
     print(f"labkit {__version__}, Python {platform.python_version()}")
     if options.compile:
-        from labkit.trader.step import compile_ahead
+        from labkit.trader.self_learning_trader import compile_ahead
 
         compile_ahead()
         print("the trader's step is compiled")

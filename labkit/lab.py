@@ -25,7 +25,7 @@ from labkit.config import Config, load_config
 from labkit.domain import events as ev
 from labkit.domain.clock import MINUTE_MS, utc_day
 from labkit.domain.decisions import Decision
-from labkit.domain.snapshot import ClosedTrade, PositionRow, Snapshot
+from labkit.domain.snapshot import Snapshot
 from labkit.edge.clocks import VirtualTimeLoop, run_in_virtual_time
 from labkit.engine.host_kernel import KernelHost
 from labkit.engine.ledger import LEDGER_FILE, Ledger
@@ -212,7 +212,7 @@ class Lab:
         raise ConfigError(f"nothing has been decided on {symbol} yet", field="symbol")
 
     def at(self, moment: str | int) -> Snapshot:
-        """The account as it stood at a past market moment (ISO time with zone, or UTC milliseconds), from the ledger."""
+        """The account at a past market moment (ISO time with zone, or UTC milliseconds), from the ledger."""
         until_ms = moment if isinstance(moment, int) else _milliseconds(moment)
         ledger = Ledger.open(self.folder, read_only=True)
         try:
@@ -277,8 +277,8 @@ class Lab:
         snapshot = self.snapshot()
         state = f"{snapshot.state}{': ' + snapshot.state_detail if snapshot.state_detail else ''}"
         return (
-            f"Lab({snapshot.market} market, {len(self.config.symbols)} symbols, {self.config.speed:g}x faster than life, "
-            f"{state})"
+            f"Lab({snapshot.market} market, {len(self.config.symbols)} symbols, "
+            f"{self.config.speed:g}x faster than life, {state})"
         )
 
     # -- small parts -------------------------------------------------------------------------------------------
@@ -433,17 +433,20 @@ def home() -> Path:
 
 
 def _found(what: str, snapshot: Snapshot) -> list[Any]:
-    rows: Iterable[str | Decision | PositionRow | ClosedTrade]
+    """The latest instance of what is waited for, or nothing."""
     match what:
         case "running":
-            rows = ["running"] if snapshot.state == "running" else []
+            return ["running"] if snapshot.state == "running" else []
         case "decision":
-            rows = sorted(snapshot.decisions, key=lambda decision: decision.time_ms)
+            return sorted(snapshot.decisions, key=_time_of)[-1:]
         case "position_opened":
-            rows = snapshot.positions
+            return list(snapshot.positions[-1:])
         case _:
-            rows = snapshot.closed_trades
-    return list(rows)[-1:]
+            return list(snapshot.closed_trades[-1:])
+
+
+def _time_of(decision: Decision) -> int:
+    return decision.time_ms
 
 
 def _frame(rows: Iterable[msgspec.Struct], columns: str) -> pd.DataFrame:

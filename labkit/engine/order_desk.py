@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from decimal import Decimal
 
 import msgspec
 
@@ -217,6 +216,6 @@ class OrderDesk:
                     time_ms=self._clock.now_ms(),
                     symbol=row.symbol,
                     funding_time_ms=row.time_ms,
-                    amount=Decimal(row.income),
+                    amount=row.amount,
                 )
             )
