@@ -15,10 +15,12 @@ import msgspec
 
 from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.market_events import INTERVAL_MS, Bar, DepthDiff, MarkPrice, Quote, Trade
-from labkit.domain.position import ZERO
+from labkit.domain.position import ZERO, quantize_money
 from labkit.paper.funding import MeanMark
 from labkit.paper.market_source import MarketSource
+from labkit.wire.rest import Ticker24h
 
+PERCENT_QUANTUM = Decimal("0.001")
 SOURCE_MARK_PATIENCE_MS = 2_000
 """A market that has quoted this long without a mark price tells none: the venue then makes its own."""
 
@@ -30,21 +32,6 @@ class SettledFunding(msgspec.Struct, frozen=True):
     funding_time_ms: int
     funding_rate: Decimal
     mark_price: Decimal
-
-
-class DayStatistics(msgspec.Struct, frozen=True):
-    """The last 24 hours of one symbol."""
-
-    open: Decimal
-    high: Decimal
-    low: Decimal
-    close: Decimal
-    last_quantity: Decimal
-    volume: Decimal
-    quote_volume: Decimal
-    trade_count: int
-    open_time_ms: int
-    close_time_ms: int
 
 
 class _RunningBar:
@@ -200,8 +187,8 @@ class SymbolBoard:
     def on_trade(self, trade: Trade, now_ms: int) -> None:
         if self.last_trade is None:
             # A market that prints: what its mid prices said of this minute is not part of any candle.
-            self._running = None if self._running is None else _RunningBar(
-                self.symbol, self._running.open_time_ms, trade.price
+            self._running = (
+                None if self._running is None else _RunningBar(self.symbol, self._running.open_time_ms, trade.price)
             )
         self.last_trade = trade
         self.trades.append(trade)
@@ -267,9 +254,7 @@ class SymbolBoard:
                 bars.append(running.bar(closed=False))
         return bars
 
-    def bars(
-        self, interval: str, *, start_ms: int | None, end_ms: int | None, limit: int, now_ms: int
-    ) -> list[Bar]:
+    def bars(self, interval: str, *, start_ms: int | None, end_ms: int | None, limit: int, now_ms: int) -> list[Bar]:
         """Bars of `interval` as the exchange pages them: oldest first from `start_ms`, else the most recent."""
         length = INTERVAL_MS[interval]
         last_open = min(now_ms if end_ms is None else end_ms, now_ms) // length * length
@@ -280,11 +265,11 @@ class SymbolBoard:
             last_open = min(last_open, first_open + (limit - 1) * length)
         return combine(self.minutes(first_open, last_open + length), interval)
 
-    def day(self, now_ms: int) -> DayStatistics | None:
+    def day(self, now_ms: int) -> Ticker24h | None:
         """Statistics of the last 24 hours, or None before the first price."""
         running = self._running
-        price = self.last_price
-        if running is None or price is None:
+        last_price = self.last_price
+        if running is None or last_price is None:
             return None
         if self._day is None:
             self._day = _DayWindow()
@@ -292,22 +277,32 @@ class SymbolBoard:
                 self._day.add(bar)
         window = self._day
         high, low = window.extremes() if window.bars else (running.high, running.low)
-        return DayStatistics(
-            open=window.bars[0].open if window.bars else running.open,
-            high=max(high, running.high),
-            low=min(low, running.low),
-            close=price,
-            last_quantity=self.last_trade.quantity if self.last_trade is not None else ZERO,
-            volume=window.volume + running.volume,
-            quote_volume=window.quote_volume + running.quote_volume,
-            trade_count=window.trade_count + running.trade_count,
+        open_price = window.bars[0].open if window.bars else running.open
+        volume = window.volume + running.volume
+        quote_volume = window.quote_volume + running.quote_volume
+        trade_count = window.trade_count + running.trade_count
+        last_trade = self.last_trade
+        last_trade_id = last_trade.trade_id if last_trade is not None else -1
+        return Ticker24h(
+            symbol=self.symbol,
+            price_change=last_price - open_price,
+            price_change_percent=((last_price / open_price - 1) * 100).quantize(PERCENT_QUANTUM),
+            weighted_average_price=quantize_money(quote_volume / volume) if volume else last_price,
+            last_price=last_price,
+            last_quantity=last_trade.quantity if last_trade is not None else ZERO,
+            open_price=open_price,
+            high_price=max(high, running.high),
+            low_price=min(low, running.low),
+            volume=volume,
+            quote_volume=quote_volume,
             open_time_ms=window.bars[0].open_time_ms if window.bars else running.open_time_ms,
             close_time_ms=now_ms,
+            first_trade_id=max(-1, last_trade_id - trade_count + 1),
+            last_trade_id=last_trade_id,
+            trade_count=trade_count,
         )
 
-    def depth(
-        self, limit: int
-    ) -> tuple[int, tuple[tuple[Decimal, Decimal], ...], tuple[tuple[Decimal, Decimal], ...]]:
+    def depth(self, limit: int) -> tuple[int, tuple[tuple[Decimal, Decimal], ...], tuple[tuple[Decimal, Decimal], ...]]:
         """Last update id, bids and asks, best first: the told book, or the quote where none is told."""
         if self._depth_update_id is not None:
             bids = sorted(self._bids.items(), reverse=True)[:limit]
@@ -364,9 +359,7 @@ def combine(minutes: Iterable[Bar], interval: str) -> list[Bar]:
 def depth_diff_between(previous: Quote, quote: Quote) -> DepthDiff:
     """The change of a book that has only its best level: what a market without depth shows as depth."""
 
-    def levels(
-        old: tuple[Decimal, Decimal], new: tuple[Decimal, Decimal]
-    ) -> tuple[tuple[Decimal, Decimal], ...]:
+    def levels(old: tuple[Decimal, Decimal], new: tuple[Decimal, Decimal]) -> tuple[tuple[Decimal, Decimal], ...]:
         return (new,) if old[0] == new[0] else ((old[0], ZERO), new)
 
     return DepthDiff(

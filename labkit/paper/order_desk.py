@@ -121,6 +121,10 @@ class OrderDesk:
             raise UnknownOrder("Order does not exist.", code=-2013, http_status=400)
         return entry
 
+    def next_client_order_id(self) -> str:
+        """The id the exchange gives an order that came without one."""
+        return f"paper-{self._next_order_id}"
+
     def open_orders(self, symbol: str | None = None) -> list[OrderEntry]:
         """Orders still in the book, oldest first."""
         if symbol is not None:
@@ -468,8 +472,9 @@ class OrderDesk:
             side=intent.side,
             order_type=intent.order_type,
             status=OrderStatus.NEW,
-            price=intent.price or ZERO,
-            original_quantity=quantity,
+            # Told with the symbol's own number of decimals, however the client wrote them.
+            price=ZERO if intent.price is None else intent.price.quantize(self.rules[intent.symbol].tick_size),
+            original_quantity=quantity.quantize(self.rules[intent.symbol].step_size),
             executed_quantity=ZERO,
             time_in_force=intent.time_in_force or TimeInForce.GTC,
             reduce_only=intent.reduce_only,
