@@ -207,11 +207,14 @@ class MarketSession:
                 stream.ask_again_ms = max(stream.ask_again_ms, now_ms + self._stale_ms)
         return self.due(now_ms)
 
-    def lost(self, number: int, cause: str, now_ms: int) -> list[Action]:
-        """The connection broke, or could not be opened."""
+    def lost(self, number: int, cause: str, now_ms: int, *, refused: bool = False) -> list[Action]:
+        """The connection broke, or could not be opened; `refused` if the exchange itself said no to opening it."""
         slot = self._slot_of_connection.pop(number, None)
         if slot is not None:
             self._gone(slot, number, cause, now_ms)
+            if refused and slot.retry_at_ms is not None:
+                # Asking a limiter or a firewall again soon only makes its answer worse.
+                slot.retry_at_ms = max(slot.retry_at_ms, now_ms + round(self._backoff_cap_ms))
         return self.due(now_ms)
 
     def data(self, number: int, stream: str, now_ms: int) -> list[Action]:

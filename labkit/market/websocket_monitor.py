@@ -21,6 +21,7 @@ from labkit.domain.clock import Clock
 from labkit.domain.market_events import INTERVAL_MS, Bar, DepthDiff, MarkPrice, Quote, Trade
 from labkit.domain.snapshot import StreamRow, SymbolRow
 from labkit.edge.clocks import SystemClock
+from labkit.edge.websocket import HandshakeRefused, SocketStreams
 from labkit.errors import ConfigError, RemoteProtocolError
 from labkit.market.quotes import QuoteCache
 from labkit.market.session import Action, Close, Health, MarketSession, Open, Send
@@ -135,8 +136,6 @@ class WebSocketMonitor:
         if self._keeper is not None:
             return
         if self._transport is None:
-            from labkit.edge.websocket import SocketStreams
-
             self._transport = SocketStreams(PUBLIC_STREAMS, open_timeout_ms=self._config.open_timeout_ms)
         self._perform(self._session.add_streams(self._wanted_streams(self._symbols), self._clock.now_ms()))
         self._keeper = self._start_keeper()
@@ -345,7 +344,7 @@ class WebSocketMonitor:
         try:
             connection = await self._transport.open(opening.path_and_query)
         except (NotSent, ConnectionLost) as error:
-            self._lose(number, f"cannot connect: {error}")
+            self._lose(number, f"cannot connect: {error}", refused=isinstance(error, HandshakeRefused))
             return
         self._connections[number] = connection
         try:
@@ -370,10 +369,10 @@ class WebSocketMonitor:
         except (NotSent, ConnectionLost) as error:
             self._lose(action.connection, f"connection lost: {error}")
 
-    def _lose(self, number: int, cause: str) -> None:
+    def _lose(self, number: int, cause: str, *, refused: bool = False) -> None:
         self._cache.end_epoch(number, cause)
         now_ms = self._clock.now_ms()
-        self._perform(self._session.lost(number, cause, now_ms))
+        self._perform(self._session.lost(number, cause, now_ms, refused=refused))
         self._tell_stale_symbols(now_ms)
 
     def _reader_ended(self, number: int, task: asyncio.Task[None]) -> None:

@@ -119,6 +119,14 @@ def test_a_lost_connection_is_opened_again_within_the_first_back_off() -> None:
     assert [opening.connection for opening in opens(actions + plan.due(retry_ms))] == [2]
 
 
+def test_an_exchange_that_says_no_is_left_alone_for_the_whole_back_off_cap() -> None:
+    plan = session()
+    plan.add_streams([BOOK], 0)
+    plan.lost(1, "the handshake was answered with HTTP 451", 100, refused=True)
+    assert opens(plan.due(30_099)) == []
+    assert [opening.connection for opening in opens(plan.due(30_100))] == [2]
+
+
 def test_pings_and_replies_do_not_hide_silence() -> None:
     plan = live()
     plan.answered(1, ControlReply(id=1), 3_000)
