@@ -19,6 +19,9 @@ GRAMMAR = r"^-?[0-9]{1,15}(\.[0-9]{1,15})?\Z"
 NumberText = Annotated[str, Meta(pattern=GRAMMAR)]
 """The type of a number in a wire struct: still text, but proven to be one."""
 
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""The type of a time, an id or a count in a wire struct: what a database and a binary log can hold."""
+
 _matches = re.compile(GRAMMAR).match
 _LAST_PLACE = Decimal("1e-15")
 _LIMIT = Decimal(10) ** 15

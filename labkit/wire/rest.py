@@ -22,7 +22,7 @@ from labkit.domain.market_events import Bar, MarkPrice, Quote, Trade
 from labkit.domain.orders import Fill, Order, OrderIntent
 from labkit.domain.symbol_rules import SymbolRules, decimals_of
 from labkit.errors import RemoteProtocolError
-from labkit.wire.numbers import NumberText, format_decimal
+from labkit.wire.numbers import Int64, NumberText, format_decimal
 from labkit.wire.shapes import Shape, decode_json, encode_json
 
 ZERO = Decimal(0)
@@ -392,7 +392,7 @@ def _value(body: bytes, kind: type[Struct], name: str) -> Any:
 
 
 class _ServerTime(Struct):
-    server_time_ms: int = msgspec.field(name="serverTime")
+    server_time_ms: Int64 = msgspec.field(name="serverTime")
 
 
 def decode_server_time(body: bytes) -> int:
@@ -447,7 +447,7 @@ class _Filter(Struct, frozen=True):
     min_quantity: NumberText = msgspec.field(name="minQty", default="0")
     max_quantity: NumberText = msgspec.field(name="maxQty", default="0")
     step_size: NumberText = msgspec.field(name="stepSize", default="0")
-    limit: int = 0
+    limit: Int64 = 0
     notional: NumberText = "0"
     multiplier_up: NumberText = msgspec.field(name="multiplierUp", default="0")
     multiplier_down: NumberText = msgspec.field(name="multiplierDown", default="0")
@@ -467,12 +467,12 @@ class _Symbol(Struct, frozen=True):
 class _Limit(Struct, frozen=True):
     kind: str = msgspec.field(name="rateLimitType")
     interval: str
-    interval_count: int = msgspec.field(name="intervalNum")
-    limit: int
+    interval_count: Int64 = msgspec.field(name="intervalNum")
+    limit: Int64
 
 
 class _ExchangeInfo(Struct, frozen=True):
-    server_time_ms: int = msgspec.field(name="serverTime")
+    server_time_ms: Int64 = msgspec.field(name="serverTime")
     rate_limits: tuple[_Limit, ...] = msgspec.field(name="rateLimits")
     symbols: tuple[_Symbol, ...]
 
@@ -598,9 +598,9 @@ _Levels = tuple[tuple[NumberText, NumberText], ...]
 
 
 class _Depth(Struct, frozen=True):
-    last_update_id: int = msgspec.field(name="lastUpdateId")
-    event_time_ms: int = msgspec.field(name="E")
-    transaction_time_ms: int = msgspec.field(name="T")
+    last_update_id: Int64 = msgspec.field(name="lastUpdateId")
+    event_time_ms: Int64 = msgspec.field(name="E")
+    transaction_time_ms: Int64 = msgspec.field(name="T")
     bids: _Levels
     asks: _Levels
 
@@ -632,15 +632,15 @@ def encode_depth_snapshot(book: DepthSnapshot) -> bytes:
 
 
 _KlineRow = tuple[
-    int,
+    Int64,
     NumberText,
     NumberText,
     NumberText,
     NumberText,
     NumberText,
-    int,
+    Int64,
     NumberText,
-    int,
+    Int64,
     NumberText,
     NumberText,
     NumberText,
@@ -800,18 +800,18 @@ encode_funding_info = _FUNDING_INFO.encode_some
 
 
 class _RecentTrade(Struct, frozen=True):
-    trade_id: int = msgspec.field(name="id")
+    trade_id: Int64 = msgspec.field(name="id")
     price: NumberText
     quantity: NumberText = msgspec.field(name="qty")
-    time_ms: int = msgspec.field(name="time")
+    time_ms: Int64 = msgspec.field(name="time")
     buyer_is_maker: bool = msgspec.field(name="isBuyerMaker")
 
 
 class _AggregateTrade(Struct, frozen=True):
-    trade_id: int = msgspec.field(name="a")
+    trade_id: Int64 = msgspec.field(name="a")
     price: NumberText = msgspec.field(name="p")
     quantity: NumberText = msgspec.field(name="q")
-    time_ms: int = msgspec.field(name="T")
+    time_ms: Int64 = msgspec.field(name="T")
     buyer_is_maker: bool = msgspec.field(name="m")
 
 
@@ -1181,8 +1181,8 @@ def encode_income(rows: Sequence[Income]) -> bytes:
 
 # The one reply that writes numbers as JSON numbers.
 class _Bracket(Struct, frozen=True):
-    bracket: int
-    initial_leverage: int = msgspec.field(name="initialLeverage")
+    bracket: Int64
+    initial_leverage: Int64 = msgspec.field(name="initialLeverage")
     notional_floor: Decimal = msgspec.field(name="notionalFloor")
     notional_cap: Decimal = msgspec.field(name="notionalCap")
     maintenance_margin_ratio: Decimal = msgspec.field(name="maintMarginRatio")

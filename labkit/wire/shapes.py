@@ -15,13 +15,15 @@ from typing import Any, Generic, TypeVar, get_type_hints
 import msgspec
 
 from labkit.errors import RemoteProtocolError
-from labkit.wire.numbers import NumberText, format_decimal
+from labkit.wire.numbers import Int64, NumberText, format_decimal
 
 T = TypeVar("T", bound=msgspec.Struct)
 V = TypeVar("V")
 
 # A text that is not UTF-8 or nests too deep is as unreadable as one that is not JSON.
 UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
+
+_WIRE_TYPES: dict[Any, Any] = {Decimal: NumberText, int: Int64}
 
 encode_json = msgspec.json.Encoder().encode
 
@@ -62,7 +64,7 @@ class Shape(Generic[T]):
         for field in msgspec.structs.fields(cls):
             if field.name not in keys:
                 continue
-            wire_type: Any = NumberText if field.name in self._decimals else hints[field.name]
+            wire_type = _WIRE_TYPES.get(hints[field.name], hints[field.name])
             if field.name in self._absent or not field.required:
                 self._absent.setdefault(field.name, field.default)
                 fields.append((field.name, wire_type | None, None))

@@ -17,7 +17,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 from labkit.domain.market_events import Bar, DepthDiff, MarkPrice, Quote, Trade
 from labkit.errors import MalformedControl, RemoteProtocolError
-from labkit.wire.numbers import NumberText, format_decimal
+from labkit.wire.numbers import Int64, NumberText, format_decimal
 from labkit.wire.rest import Ticker24h
 from labkit.wire.shapes import UNREADABLE, decode_json, encode_json
 
@@ -121,13 +121,13 @@ Fact = Quote | MarkPrice | Trade | Bar | DepthDiff | Ticker
 
 
 class _BookTicker(Struct, frozen=True, tag_field="e", tag="bookTicker"):
-    update_id: int = field(name="u")
+    update_id: Int64 = field(name="u")
     symbol: str = field(name="s")
     bid_price: NumberText = field(name="b")
     bid_quantity: NumberText = field(name="B")
     ask_price: NumberText = field(name="a")
     ask_quantity: NumberText = field(name="A")
-    event_time_ms: int = field(name="E")
+    event_time_ms: Int64 = field(name="E")
 
     def fact(self, received_ns: int) -> Quote:
         return Quote(
@@ -143,18 +143,18 @@ class _BookTicker(Struct, frozen=True, tag_field="e", tag="bookTicker"):
 
 
 class _BookTickerSent(_BookTicker, frozen=True, tag="bookTicker"):
-    transaction_time_ms: int = field(name="T")
+    transaction_time_ms: Int64 = field(name="T")
     pair: str = field(name="ps")
-    symbol_type: int = field(name="st", default=1)
+    symbol_type: Int64 = field(name="st", default=1)
 
 
 class _MarkPriceUpdate(Struct, frozen=True, tag_field="e", tag="markPriceUpdate"):
-    event_time_ms: int = field(name="E")
+    event_time_ms: Int64 = field(name="E")
     symbol: str = field(name="s")
     mark_price: NumberText = field(name="p")
     index_price: NumberText = field(name="i")
     funding_rate: NumberText = field(name="r")
-    next_funding_time_ms: int = field(name="T")
+    next_funding_time_ms: Int64 = field(name="T")
 
     def fact(self, received_ns: int) -> MarkPrice:
         return MarkPrice(
@@ -171,16 +171,16 @@ class _MarkPriceUpdate(Struct, frozen=True, tag_field="e", tag="markPriceUpdate"
 class _MarkPriceUpdateSent(_MarkPriceUpdate, frozen=True, tag="markPriceUpdate"):
     average_mark_price: NumberText = field(name="ap")
     estimated_settle_price: NumberText = field(name="P")
-    symbol_type: int = field(name="st", default=1)
+    symbol_type: Int64 = field(name="st", default=1)
 
 
 class _AggTrade(Struct, frozen=True, tag_field="e", tag="aggTrade"):
-    event_time_ms: int = field(name="E")
+    event_time_ms: Int64 = field(name="E")
     symbol: str = field(name="s")
-    trade_id: int = field(name="a")
+    trade_id: Int64 = field(name="a")
     price: NumberText = field(name="p")
     quantity: NumberText = field(name="q")
-    trade_time_ms: int = field(name="T")
+    trade_time_ms: Int64 = field(name="T")
     buyer_is_maker: bool = field(name="m")
 
     def fact(self, received_ns: int) -> Trade:
@@ -189,16 +189,16 @@ class _AggTrade(Struct, frozen=True, tag_field="e", tag="aggTrade"):
 
 class _AggTradeSent(_AggTrade, frozen=True, tag="aggTrade"):
     quantity_without_rpi: NumberText = field(name="nq")
-    first_trade_id: int = field(name="f")
-    last_trade_id: int = field(name="l")
-    symbol_type: int = field(name="st", default=1)
+    first_trade_id: Int64 = field(name="f")
+    last_trade_id: Int64 = field(name="l")
+    symbol_type: Int64 = field(name="st", default=1)
 
 
 class _Trade(Struct, frozen=True, tag_field="e", tag="trade"):
-    event_time_ms: int = field(name="E")
-    trade_time_ms: int = field(name="T")
+    event_time_ms: Int64 = field(name="E")
+    trade_time_ms: Int64 = field(name="T")
     symbol: str = field(name="s")
-    trade_id: int = field(name="t")
+    trade_id: Int64 = field(name="t")
     price: NumberText = field(name="p")
     quantity: NumberText = field(name="q")
     buyer_is_maker: bool = field(name="m")
@@ -209,7 +209,7 @@ class _Trade(Struct, frozen=True, tag_field="e", tag="trade"):
 
 class _TradeSent(_Trade, frozen=True, tag="trade"):
     kind: str = field(name="X", default="MARKET")
-    symbol_type: int = field(name="st", default=1)
+    symbol_type: Int64 = field(name="st", default=1)
 
 
 def _trade_of(frame: _AggTrade | _Trade, received_ns: int) -> Trade:
@@ -226,8 +226,8 @@ def _trade_of(frame: _AggTrade | _Trade, received_ns: int) -> Trade:
 
 
 class _Candle(Struct, frozen=True):
-    open_time_ms: int = field(name="t")
-    close_time_ms: int = field(name="T")
+    open_time_ms: Int64 = field(name="t")
+    close_time_ms: Int64 = field(name="T")
     symbol: str = field(name="s")
     interval: str = field(name="i")
     open: NumberText = field(name="o")
@@ -235,7 +235,7 @@ class _Candle(Struct, frozen=True):
     high: NumberText = field(name="h")
     low: NumberText = field(name="l")
     volume: NumberText = field(name="v")
-    trade_count: int = field(name="n")
+    trade_count: Int64 = field(name="n")
     closed: bool = field(name="x")
     quote_volume: NumberText = field(name="q")
     taker_buy_volume: NumberText = field(name="V")
@@ -244,13 +244,13 @@ class _Candle(Struct, frozen=True):
 
 class _CandleSent(_Candle, frozen=True):
     # A Bar does not remember which trades it was made of.
-    first_trade_id: int = field(name="f", default=-1)
-    last_trade_id: int = field(name="L", default=-1)
+    first_trade_id: Int64 = field(name="f", default=-1)
+    last_trade_id: Int64 = field(name="L", default=-1)
     ignore: str = field(name="B", default="0")
 
 
 class _Kline(Struct, frozen=True, tag_field="e", tag="kline"):
-    event_time_ms: int = field(name="E")
+    event_time_ms: Int64 = field(name="E")
     symbol: str = field(name="s")
     candle: _Candle = field(name="k")
 
@@ -277,11 +277,11 @@ class _Kline(Struct, frozen=True, tag_field="e", tag="kline"):
 
 
 class _DepthUpdate(Struct, frozen=True, tag_field="e", tag="depthUpdate"):
-    event_time_ms: int = field(name="E")
+    event_time_ms: Int64 = field(name="E")
     symbol: str = field(name="s")
-    first_update_id: int = field(name="U")
-    final_update_id: int = field(name="u")
-    previous_final_update_id: int = field(name="pu")
+    first_update_id: Int64 = field(name="U")
+    final_update_id: Int64 = field(name="u")
+    previous_final_update_id: Int64 = field(name="pu")
     bids: tuple[tuple[NumberText, NumberText], ...] = field(name="b")
     asks: tuple[tuple[NumberText, NumberText], ...] = field(name="a")
 
@@ -299,13 +299,13 @@ class _DepthUpdate(Struct, frozen=True, tag_field="e", tag="depthUpdate"):
 
 
 class _DepthUpdateSent(_DepthUpdate, frozen=True, tag="depthUpdate"):
-    transaction_time_ms: int = field(name="T")
+    transaction_time_ms: Int64 = field(name="T")
     pair: str = field(name="ps")
-    symbol_type: int = field(name="st", default=1)
+    symbol_type: Int64 = field(name="st", default=1)
 
 
 class _MiniTicker(Struct, frozen=True, tag_field="e", tag="24hrMiniTicker"):
-    event_time_ms: int = field(name="E")
+    event_time_ms: Int64 = field(name="E")
     symbol: str = field(name="s")
     last_price: NumberText = field(name="c")
     open_price: NumberText = field(name="o")
@@ -330,7 +330,7 @@ class _MiniTicker(Struct, frozen=True, tag_field="e", tag="24hrMiniTicker"):
 
 class _MiniTickerSent(_MiniTicker, frozen=True, tag="24hrMiniTicker"):
     pair: str = field(name="ps")
-    symbol_type: int = field(name="st", default=1)
+    symbol_type: Int64 = field(name="st", default=1)
 
 
 class _FullTicker(_MiniTicker, frozen=True, tag="24hrTicker"):
@@ -343,12 +343,12 @@ class _FullTickerSent(_FullTicker, frozen=True, tag="24hrTicker"):
     price_change_percent: NumberText = field(name="P")
     weighted_average_price: NumberText = field(name="w")
     last_quantity: NumberText = field(name="Q")
-    open_time_ms: int = field(name="O")
-    close_time_ms: int = field(name="C")
-    first_trade_id: int = field(name="F")
-    last_trade_id: int = field(name="L")
-    trade_count: int = field(name="n")
-    symbol_type: int = field(name="st", default=1)
+    open_time_ms: Int64 = field(name="O")
+    close_time_ms: Int64 = field(name="C")
+    first_trade_id: Int64 = field(name="F")
+    last_trade_id: Int64 = field(name="L")
+    trade_count: Int64 = field(name="n")
+    symbol_type: Int64 = field(name="st", default=1)
 
 
 _Frame = _BookTicker | _MarkPriceUpdate | _AggTrade | _Trade | _Kline | _DepthUpdate | _MiniTicker | _FullTicker
@@ -360,7 +360,7 @@ class _Combined(Struct, frozen=True):
 
 
 class _Fault(Struct, frozen=True):
-    code: int
+    code: Int64
     message: str = field(name="msg")
 
 
@@ -368,12 +368,11 @@ class _Anything(Struct, frozen=True):
     """Just enough of a frame to tell what it is."""
 
     stream: str | UnsetType = UNSET
-    data: msgspec.Raw | UnsetType = UNSET
     event: str | UnsetType = field(name="e", default=UNSET)
     id: JsonScalar | UnsetType = UNSET
     result: ControlResult | UnsetType = UNSET
     error: _Fault | UnsetType = UNSET
-    code: int | UnsetType = UNSET
+    code: Int64 | UnsetType = UNSET
     message: str | UnsetType = field(name="msg", default=UNSET)
 
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from labkit.domain.orders import Fill, Order, OrderStatus, OrderType, Side, TimeInForce
 from labkit.errors import LocalProtocolError, RemoteProtocolError
-from labkit.wire.numbers import NumberText, format_decimal
+from labkit.wire.numbers import Int64, NumberText, format_decimal
 from labkit.wire.shapes import Shape, decode_json, encode_json
 
 ZERO = Decimal(0)
@@ -154,12 +154,12 @@ class _Order(Struct, frozen=True):
     average_price: NumberText = msgspec.field(name="ap")
     execution_type: str = msgspec.field(name="x")
     status: OrderStatus = msgspec.field(name="X")
-    order_id: int = msgspec.field(name="i")
+    order_id: Int64 = msgspec.field(name="i")
     last_quantity: NumberText = msgspec.field(name="l")
     executed_quantity: NumberText = msgspec.field(name="z")
     last_price: NumberText = msgspec.field(name="L")
-    time_ms: int = msgspec.field(name="T")
-    trade_id: int = msgspec.field(name="t")
+    time_ms: Int64 = msgspec.field(name="T")
+    trade_id: Int64 = msgspec.field(name="t")
     maker: bool = msgspec.field(name="m")
     reduce_only: bool = msgspec.field(name="R")
     realized_pnl: NumberText = msgspec.field(name="rp")
@@ -169,8 +169,8 @@ class _Order(Struct, frozen=True):
 
 
 class _OrderTradeUpdate(Struct, frozen=True, tag_field="e", tag="ORDER_TRADE_UPDATE"):
-    event_time_ms: int = msgspec.field(name="E")
-    transaction_time_ms: int = msgspec.field(name="T")
+    event_time_ms: Int64 = msgspec.field(name="E")
+    transaction_time_ms: Int64 = msgspec.field(name="T")
     order: _Order = msgspec.field(name="o")
 
     def event(self) -> OrderTradeUpdate:
@@ -230,8 +230,8 @@ class _Account(Struct, frozen=True):
 
 
 class _AccountUpdate(Struct, frozen=True, tag_field="e", tag="ACCOUNT_UPDATE"):
-    event_time_ms: int = msgspec.field(name="E")
-    transaction_time_ms: int = msgspec.field(name="T")
+    event_time_ms: Int64 = msgspec.field(name="E")
+    transaction_time_ms: Int64 = msgspec.field(name="T")
     account: _Account = msgspec.field(name="a")
 
     def event(self) -> AccountUpdate:
@@ -251,7 +251,7 @@ class _AccountUpdate(Struct, frozen=True, tag_field="e", tag="ACCOUNT_UPDATE"):
 
 
 class _ListenKeyExpired(Struct, frozen=True, tag_field="e", tag="listenKeyExpired"):
-    event_time_ms: int = msgspec.field(name="E")
+    event_time_ms: Int64 = msgspec.field(name="E")
     listen_key: str = msgspec.field(name="listenKey")
 
     def event(self) -> ListenKeyExpired:
@@ -260,11 +260,11 @@ class _ListenKeyExpired(Struct, frozen=True, tag_field="e", tag="listenKeyExpire
 
 class _Leverage(Struct, frozen=True):
     symbol: str = msgspec.field(name="s")
-    leverage: int = msgspec.field(name="l")
+    leverage: Int64 = msgspec.field(name="l")
 
 
 class _AccountConfigUpdate(Struct, frozen=True, tag_field="e", tag="ACCOUNT_CONFIG_UPDATE"):
-    event_time_ms: int = msgspec.field(name="E")
+    event_time_ms: Int64 = msgspec.field(name="E")
     # Absent when the change was of the multi-assets mode.
     leverage: _Leverage | None = msgspec.field(name="ac", default=None)
 
@@ -275,7 +275,7 @@ class _AccountConfigUpdate(Struct, frozen=True, tag_field="e", tag="ACCOUNT_CONF
 
 
 class _MarginCall(Struct, frozen=True, tag_field="e", tag="MARGIN_CALL"):
-    event_time_ms: int = msgspec.field(name="E")
+    event_time_ms: Int64 = msgspec.field(name="E")
     positions: tuple[_CALLED_POSITION.wire_type, ...] = msgspec.field(name="p")  # type: ignore[name-defined]
     cross_wallet_balance: NumberText | None = msgspec.field(name="cw", default=None)
 
@@ -298,7 +298,7 @@ class _Outline(Struct, frozen=True):
     """Just enough of a frame to tell what it is: bare, or wrapped with the listen key as its stream."""
 
     event: str | None = msgspec.field(name="e", default=None)
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw()
 
 
 _outline = msgspec.json.Decoder(_Outline)
@@ -312,7 +312,7 @@ def decode_user_event(frame: bytes) -> UserEvent | None:
     """
     body = frame
     outline = decode_json(_outline, frame)
-    if outline.event is None and outline.data is not None:
+    if outline.event is None and bytes(outline.data):
         body = bytes(outline.data)
         outline = decode_json(_outline, body)
     if outline.event is None:
