@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from importlib import resources
 from typing import Any
 
@@ -106,7 +107,12 @@ class SnapshotWidget(anywidget.AnyWidget):
             rest_ms = self._pace.rest_ms(now_ms, now_ms - started_ms)
 
     def _look(self) -> None:
-        snapshot = self._lab.snapshot()
+        try:
+            snapshot = self._lab.snapshot()
+        except (LabkitError, TimeoutError, CancelledError, RuntimeError) as error:
+            # The lab is held up, or its loop is just being closed: the page turns stale by itself and says why.
+            self.send({"kind": "trouble", "text": f"the lab does not answer ({type(error).__name__}: {error})"})
+            return
         resync, self._resync_wanted = self._resync_wanted, False
         frame = self._frames.next_frame(self._view(snapshot), clock_of(snapshot), self._clock.now_ms(), resync=resync)
         match frame:

@@ -69,7 +69,7 @@ class LabLike(Protocol):
 
 
 class Clock(msgspec.Struct, frozen=True):
-    """Market time of a view (0 if not known yet), and how fast it runs on: 0 if the browser must not count on from it."""
+    """Market time of a view (0 if not known yet), and how fast it runs on (0 if the browser must not count on)."""
 
     time_ms: int
     speed: float

@@ -105,6 +105,20 @@ def test_entries_are_paused_and_resumed_from_the_page(opened: Any, lab: Any) -> 
     assert not lab.paused
 
 
+def test_a_lab_that_does_not_answer_is_said_and_looked_at_again(opened: Any, lab: Any, clock: Any) -> None:
+    monitor, answers = opened(LiveMonitor, lab), lab.snapshot
+
+    def no_answer() -> Any:
+        raise TimeoutError("busy")
+
+    lab.snapshot = no_answer
+    assert "TimeoutError: busy" in until(monitor, lambda: customs(monitor, "trouble"))[0]["text"]
+    lab.snapshot = answers
+    monitor.comm.sent.clear()
+    clock.time_ms += 60_000
+    assert until(monitor, lambda: customs(monitor, "patch"))
+
+
 def test_a_callback_that_blocks_does_not_stop_the_view(opened: Any, lab: Any, clock: Any) -> None:
     table = opened(PositionTable, lab)
     released = threading.Event()

@@ -10,6 +10,7 @@ function openFeed(model) {
   const feed = {
     sections: null,
     clock: { time_ms: 0, speed: 0 },
+    trouble: "", // why there is nothing new, if the kernel could say
     history: new Map(), // symbol -> last mid prices, for the small charts
     painters: new Set(),
     answers: new Map(), // request -> what to do with its answer
@@ -39,6 +40,7 @@ function openFeed(model) {
   function accepted(frame) {
     sequence = frame.sequence;
     feed.clock = frame.clock;
+    feed.trouble = "";
     heardAt = performance.now();
     if (heardAt - acknowledgedAt > ACKNOWLEDGE_EVERY_MS) {
       acknowledgedAt = heardAt;
@@ -103,6 +105,7 @@ function openFeed(model) {
   model.on("change:frame", () => takeKeyframe(true));
   model.on("msg:custom", (message) => {
     if (message.kind === "patch") takePatch(message);
+    if (message.kind === "trouble") feed.trouble = message.text;
     if (message.kind === "answer") {
       feed.answers.get(message.request)?.(message.error);
       feed.answers.delete(message.request);
@@ -260,7 +263,7 @@ function buildHeader(feed, title) {
       stale.hidden = !isStale;
       if (isStale) {
         const since = feed.isHeard() ? `no news for ${durationText(feed.silenceMs())}` : "the kernel does not answer";
-        setText(stale, `STALE · ${since}`);
+        setText(stale, `STALE · ${since}${feed.trouble && ` · ${feed.trouble}`}`);
       }
       clock.hidden = feed.clock.time_ms === 0; // the market has not begun
       const now = feed.clock.time_ms + Math.min(feed.isHeard() ? feed.silenceMs() : 0, 1000) * feed.clock.speed;
