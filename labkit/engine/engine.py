@@ -605,7 +605,7 @@ class Engine:
 
     def _feed_changed(self, event: ev.FeedChanged) -> list[Command]:
         self._touch()
-        self._say("info" if event.healthy else "warning", f"{event.what}: {event.cause}")
+        self._say("info" if event.healthy else "warning", f"{event.what}: {event.cause or 'healthy'}")
         return []
 
     def _report_written(self, event: ev.ReportWritten) -> list[Command]:
