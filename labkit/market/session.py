@@ -218,7 +218,7 @@ class MarketSession:
         return self.due(now_ms)
 
     def data(self, number: int, stream: str, now_ms: int) -> list[Action]:
-        """A valid fact of `stream` arrived over the connection."""
+        """A valid and timely fact of `stream` arrived over the connection."""
         slot = self._slot_of_connection.get(number)
         if slot is None:
             return []
@@ -298,6 +298,11 @@ class MarketSession:
             if is_left_alone and current.state is _State.LIVE:
                 deadlines.append(max(current.opened_ms + self._rotate_ms, self._next_rotation_ms))
         return min(deadlines, default=None)
+
+    def trouble_with(self, stream: str) -> str:
+        """Why the connection of `stream` does not deliver; empty if it does or if nothing is known yet."""
+        slot = self._slot_of_stream.get(stream)
+        return slot.cause if slot is not None and slot.reported is False else ""
 
     def status(self, now_ms: int) -> tuple[SlotStatus, ...]:
         """All slots, for showing."""
@@ -442,7 +447,7 @@ class MarketSession:
         silent_ms = now_ms - self._heard_ms(current)
         if silent_ms < self._stale_ms:
             return
-        self._report_unhealthy(slot, f"no data for {silent_ms} ms")
+        self._report_unhealthy(slot, f"no timely data for {silent_ms} ms")
         if slot.successor is None and slot.retry_at_ms is None:
             self._plan_retry(slot, now_ms)
 

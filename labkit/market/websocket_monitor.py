@@ -135,6 +135,8 @@ class WebSocketMonitor:
         """Begin to listen, on the running loop. Returns at once, whether or not the exchange can be reached."""
         if self._keeper is not None:
             return
+        # An event belongs to one loop; a monitor may be stopped on one and started on another.
+        self._wake = asyncio.Event()
         if self._transport is None:
             self._transport = SocketStreams(PUBLIC_STREAMS, open_timeout_ms=self._config.open_timeout_ms)
         self._perform(self._session.add_streams(self._wanted_streams(self._symbols), self._clock.now_ms()))
@@ -217,7 +219,11 @@ class WebSocketMonitor:
 
     def why_stale(self, symbol: str) -> str:
         """Why the quote may not be used for a decision; empty if it may."""
-        return self._cache.why_stale(symbol, self._clock.now_ms())
+        cause = self._cache.why_stale(symbol, self._clock.now_ms())
+        if cause and self._cache.quote(symbol) is None:
+            trouble = self._session.trouble_with(book_ticker_stream(symbol))
+            return f"{cause}: {trouble}" if trouble else cause
+        return cause
 
     def change_24h(self, symbol: str) -> float | None:
         """Price change over 24 hours as a fraction: 0.01 is +1 %."""
@@ -450,30 +456,33 @@ class WebSocketMonitor:
             return
         self.frames_by_stream_type[_KIND[type(fact)]] += 1
         now_ms = received_ns // 1_000_000
+        # What came too late proves a backlog, not a living connection: it must not keep the connection in its place.
+        told_ms = now_ms
         if isinstance(fact, Quote):
-            stream = book_ticker_stream(fact.symbol)
+            stream, told_ms = book_ticker_stream(fact.symbol), fact.event_time_ms
             if cache.accept_quote(fact, number):
                 self._latencies_ms.append(now_ms - fact.event_time_ms)
                 self._tell_fresh_symbol(fact.symbol, now_ms)
                 self.on_quote(fact)
         elif isinstance(fact, MarkPrice):
-            stream = mark_price_stream(fact.symbol)
+            stream, told_ms = mark_price_stream(fact.symbol), fact.event_time_ms
             if cache.accept_mark_price(fact):
                 self.on_mark(fact)
         elif isinstance(fact, Bar):
-            stream = kline_stream(fact.symbol, fact.interval)
+            stream, told_ms = kline_stream(fact.symbol, fact.interval), fact.close_time_ms
             self._take_bar(fact)
         elif isinstance(fact, Ticker):
-            stream = mini_ticker_stream(fact.symbol)
+            stream, told_ms = mini_ticker_stream(fact.symbol), fact.event_time_ms
             cache.accept_ticker(fact)
         elif isinstance(fact, ControlReply):
             self._perform(self._session.answered(number, fact, now_ms))
             return
         else:
+            stream = ""
             cache.refuse("unasked stream")
         if cache.refused != refused:
             traffic.rejected += 1
-        else:
+        elif now_ms - told_ms <= cache.stale_after_ms:
             self._perform(self._session.data(number, stream, now_ms))
 
     def _take_bar(self, bar: Bar) -> None:

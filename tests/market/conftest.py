@@ -71,6 +71,7 @@ class StreamExchange:
         self.hanging = False
         self.frozen: set[ExchangeConnection] = set()
         self.silent_streams: set[str] = set()
+        self.backlog_seconds: dict[ExchangeConnection, float] = {}
         self.price = Decimal("100.0")
         self.update_id = 0
 
@@ -93,8 +94,13 @@ class StreamExchange:
         if stream in self.silent_streams:
             return
         for connection in self.connections:
-            if stream in connection.streams and connection not in self.frozen:
-                connection.push(wire.wrap(stream, data))
+            if stream not in connection.streams or connection in self.frozen:
+                continue
+            frame = wire.wrap(stream, data)
+            if late_seconds := self.backlog_seconds.get(connection, 0.0):
+                asyncio.get_running_loop().call_later(late_seconds, connection.push, frame)
+            else:
+                connection.push(frame)
 
     def cut(self, route: str) -> None:
         for connection in self.on_route(route):

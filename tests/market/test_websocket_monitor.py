@@ -109,7 +109,28 @@ def test_a_connection_that_stays_open_but_silent_is_replaced(play: Play) -> None
     scene = play(scenario)
     silent = [(at_ms, cause) for at_ms, what, healthy, cause in scene.health if what == "public" and not healthy]
     assert silent[0][0] <= 1_000 + 3_100
-    assert "no data" in silent[0][1]
+    assert "no timely data" in silent[0][1]
+
+
+def test_a_growing_backlog_is_noticed_by_the_exchanges_time_and_left_behind(play: Play) -> None:
+    async def scenario(scene: Any) -> None:
+        await scene.pass_seconds(1)
+        scene.exchange.backlog_seconds = {connection: 20.0 for connection in scene.exchange.on_route("public")}
+        await scene.pass_seconds(40)
+        assert scene.monitor.why_stale("BTCUSDT") == ""
+        assert scene.monitor.quote_age_ms("BTCUSDT") <= 500
+        assert scene.monitor.reconnects == 1
+
+    play(scenario)
+
+
+def test_while_the_exchange_cannot_be_reached_the_reason_is_given_for_each_symbol(play: Play) -> None:
+    async def scenario(scene: Any) -> None:
+        scene.exchange.refusing = True
+        await scene.pass_seconds(1)
+        assert scene.monitor.why_stale("BTCUSDT") == "no quote yet: cannot connect: connection refused"
+
+    play(scenario)
 
 
 def test_a_rotation_loses_no_quote_and_shows_no_stale_moment(play: Play) -> None:
