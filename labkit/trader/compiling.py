@@ -1,13 +1,14 @@
 """How the numeric core is compiled: one decorator, and a cache that cannot go stale.
 
 numba looks only at the file of the function it caches, so an entry point would go on running the old machine code of
-a helper changed in another file. Here the cache folder bears a hash of all sources of this room; it lives next to
-them, or where numba puts caches by default if the package folder cannot be written.
+a helper changed in another file. Here the cache folder bears a hash of all compiled sources of this room; it lives
+next to them, or where numba puts caches by default if the package folder cannot be written.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,11 +19,14 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 _ROOM = Path(__file__).parent
 
+COMPILED_MODULES = ("compiling", "features", "learner", "policy", "state", "step", "virtual_positions")
+"""Modules of this room that compiled code comes from or reads constants of."""
+
 
 def _hash_of_sources() -> str:
     digest = hashlib.sha256()
-    for path in sorted(_ROOM.glob("*.py")):
-        digest.update(path.read_bytes())
+    for name in COMPILED_MODULES:
+        digest.update((_ROOM / f"{name}.py").read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -38,3 +42,10 @@ def compiled(function: Function) -> Function:
         return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     finally:
         settings.CACHE_DIR = before
+
+
+def forget_old_machine_code() -> None:
+    """Remove the caches of sources that are no more."""
+    for folder in CACHE_FOLDER.parent.glob("compiled-*"):
+        if folder != CACHE_FOLDER:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from labkit.config import TraderConfig
 from labkit.domain.decisions import Action, Decision, Gate
 from labkit.trader.policy import Verdict
+from labkit.trader.step import FIRST_QUESTION_BARS
 
 
 class Costs(NamedTuple):
@@ -98,9 +99,10 @@ def _gates(look: Look, verdict: Verdict, config: TraderConfig) -> tuple[Gate, ..
         Gate("bar_present", look.bar_present, "the minute's bar is here" if look.bar_present else "no usable bar"),
         Gate(
             "warm",
-            look.asked and look.bars >= config.warm_up_minutes,
-            f"{look.bars} bars lived through, {config.warm_up_minutes} needed",
+            look.bars >= _bars_needed(config),
+            f"{look.bars} bars lived through, {_bars_needed(config)} needed",
         ),
+        Gate("volatility", look.barrier > 0.0, f"stop and target {_bps(look.barrier)} away, must be above 0"),
         Gate("quote_fresh", look.quote_fresh, "quote is fresh" if look.quote_fresh else "no fresh quote"),
         Gate("flat", look.held == 0, "no position" if look.held == 0 else f"already {_side_word(look.held)}"),
         Gate(
@@ -149,7 +151,9 @@ def _smallest_change(look: Look, verdict: Verdict, config: TraderConfig, action:
         case "bar_present":
             return "A usable bar of this minute."
         case "warm":
-            return f"{max(1, config.warm_up_minutes - look.bars)} more bars of history."
+            return f"{_bars_needed(config) - look.bars} more bars of history."
+        case "volatility":
+            return "Prices that move: without volatility there is no distance for a stop."
         case "quote_fresh":
             return "A fresh quote of this symbol."
         case "drawdown":
@@ -170,6 +174,10 @@ def _smallest_change(look: Look, verdict: Verdict, config: TraderConfig, action:
         f"{verdict.probability:.3f}, or a cost of {_bps(verdict.edge / (1.0 + config.cost_margin))} instead of "
         f"{_bps(verdict.cost)}."
     )
+
+
+def _bars_needed(config: TraderConfig) -> int:
+    return max(config.warm_up_minutes, FIRST_QUESTION_BARS)
 
 
 def _break_even(look: Look, verdict: Verdict) -> str:

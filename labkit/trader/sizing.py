@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from labkit.config import RiskConfig
@@ -44,16 +45,15 @@ def order_quantity(decision: Decision, equity: Decimal, quote: Quote, rules: Sym
     return quantity
 
 
-def bar_to_row(bar: Bar) -> tuple[float, float, float, float, float, float]:
-    """Open, high, low, close, volume and taker-buy volume as floats."""
-    return (
-        float(bar.open),
-        float(bar.high),
-        float(bar.low),
-        float(bar.close),
-        float(bar.volume),
-        float(bar.taker_buy_volume),
-    )
+_ROW = attrgetter("open", "high", "low", "close", "volume", "taker_buy_volume")
+
+
+def bars_to_rows(bars: Sequence[Bar]) -> NDArray[np.float64]:
+    """Open, high, low, close, volume and taker-buy volume of each bar, as float64[bars, 6]."""
+    import numpy as np
+
+    flat = (float(value) for bar in bars for value in _ROW(bar))
+    return np.fromiter(flat, np.float64, 6 * len(bars)).reshape(-1, 6)
 
 
 def bars_to_arrays(
@@ -71,7 +71,7 @@ def bars_to_arrays(
     rows = np.full((minutes.size, len(per_symbol), 6), np.nan)
     for index, (own, own_times) in enumerate(zip(per_symbol, times, strict=True)):
         if own:
-            rows[np.searchsorted(minutes, own_times), index] = [bar_to_row(bar) for bar in own]
+            rows[np.searchsorted(minutes, own_times), index] = bars_to_rows(own)
     return minutes, rows
 
 

@@ -267,6 +267,16 @@ def test_a_trader_that_has_lived_too_little_refuses_and_says_how_much_is_missing
     assert trader.virtual_positions()  # but it has begun to ask
 
 
+def test_a_price_that_never_moves_is_refused_for_want_of_volatility() -> None:
+    trader = SelfLearningTrader(CONFIG)
+    minutes = CONFIG.trader.warm_up_minutes
+    trader.live_through_arrays(np.arange(minutes) * MINUTE_MS, np.ones((minutes, len(SYMBOLS), 6)))
+    bars = {s: bar_of(s, minutes, np.ones(6)) for s in SYMBOLS}
+    (decision, *_) = trader.step(minutes * MINUTE_MS, bars, quotes={}, marks={}, held={}, equity_drawdown=0.0)
+    assert decision.primary_reason == "volatility"
+    assert trader.learned_labels == 0
+
+
 def test_a_held_side_the_model_turned_against_is_closed_and_the_other_is_kept(
     market: Market, experience: bytes
 ) -> None:
