@@ -67,7 +67,7 @@ POINT_MS = 10_000
 """One point of trouble is forgotten in ten seconds."""
 FLOOR_POINTS = {BreakerLevel.CAUTIOUS: 2, BreakerLevel.REDUCE_ONLY: 4, BreakerLevel.HALTED: 8}
 """Points of trouble at which each level begins."""
-FAULT_POINTS = {Fault.TRANSPORT: 1, Fault.SERVER: 1, Fault.OVERLOADED: 1}
+FAULT_POINTS = {Fault.TRANSPORT: 1, Fault.SERVER: 1, Fault.OVERLOADED: 0}
 SUCCESS_RELIEF_MS = POINT_MS // 4
 """What one success makes up for: an exchange that answers four times in five is not halted."""
 DEFAULT_SILENCE_MS = {Fault.RATE_LIMITED: 60_000, Fault.BANNED: 120_000}
@@ -212,6 +212,7 @@ class CircuitBreaker:
             return changes + self._announce(now_ms, cause)
         trouble_until_ms = max(self._state.trouble_until_ms, now_ms) + FAULT_POINTS[fault] * POINT_MS
         if fault is Fault.OVERLOADED:
+            # Reduce-only is what it asks for; more often said it is not more.
             trouble_until_ms = max(trouble_until_ms, now_ms + _FLOOR_MS[BreakerLevel.REDUCE_ONLY] + POINT_MS)
         # Beyond the floor of HALTED more trouble says nothing new, and must not outlast the halt.
         trouble_until_ms = min(trouble_until_ms, now_ms + _FLOOR_MS[BreakerLevel.HALTED])

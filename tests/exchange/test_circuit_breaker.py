@@ -192,6 +192,13 @@ def test_overload_stops_opening_at_once_and_nothing_else_that_matters() -> None:
     assert permitted == {Action.CLOSE, Action.CANCEL, Action.QUERY, Action.PROBE}
 
 
+def test_overload_however_often_told_never_halts() -> None:
+    breaker = CircuitBreaker()
+    for _ in range(100):
+        breaker.observe_fault(NOW, Fault.OVERLOADED)
+    assert breaker.level(NOW) is BreakerLevel.REDUCE_ONLY
+
+
 def test_a_close_that_gets_through_brings_the_probe_forward_but_lifts_nothing() -> None:
     breaker = CircuitBreaker()
     for _ in range(8):
