@@ -208,7 +208,7 @@ def load_config(
     return config
 
 
-_IGNORED_VARIABLES = {"LABKIT_REAL_DATA", "LABKIT_API_KEY", "LABKIT_API_SECRET"}
+_IGNORED_VARIABLES = {"LABKIT_REAL_DATA", "LABKIT_CI_NO_SKIPS", "LABKIT_API_KEY", "LABKIT_API_SECRET"}
 
 
 def _from_file(path: Path) -> dict[str, Any]:
