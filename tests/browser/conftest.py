@@ -54,12 +54,25 @@ class Notebook:
         """Run one code cell and wait for its end. Fails if it raised."""
         self.start_cell(index)
         self.wait_for_cell(index, timeout_seconds)
-        errors = self.page.evaluate(
-            """index => window.jupyterapp.shell.currentWidget.content.widgets[index].model.sharedModel
-                .toJSON().outputs.filter(output => output.output_type === 'error').map(output => output.evalue)""",
+        errors = [
+            f"{output['ename']}: {output['evalue']}"
+            for output in self._outputs(index)
+            if output["output_type"] == "error"
+        ]
+        assert not errors, f"cell {index} raised: {errors}"
+
+    def _outputs(self, index: int) -> list[dict[str, Any]]:
+        outputs: list[dict[str, Any]] = self.page.evaluate(
+            "index => window.jupyterapp.shell.currentWidget.content.widgets[index].model.sharedModel.toJSON().outputs",
             index,
         )
-        assert not errors, f"cell {index} raised: {errors}"
+        return outputs
+
+    def output_text(self, index: int) -> str:
+        """What that cell has printed and returned, as plain text."""
+        outputs = self._outputs(index)
+        parts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
+        return "\n".join("".join(part) for part in parts)
 
     def wait_for_cell(self, index: int, timeout_seconds: float = 60) -> None:
         """Wait until that cell has a number instead of a star."""
