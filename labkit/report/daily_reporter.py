@@ -24,11 +24,13 @@ from pathlib import Path
 import msgspec
 
 from labkit.config import ReportConfig
-from labkit.errors import ConfigError, ReportFailed
+from labkit.domain.clock import utc_day
+from labkit.errors import ConfigError, LedgerError, ReportFailed
 from labkit.report.days import check_day, days_due
 from labkit.report.headline import Figures
 from labkit.report.index import index_page
 from labkit.report.notebook_run import FIGURES_META
+from labkit.store.journal import Journal
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "90_daily_report.ipynb"
 INDEX = "index.html"
@@ -56,8 +58,15 @@ class DailyReporter:
         return self._folder / INDEX
 
     def days_due(self, last_written: str | None, now_ms: int) -> list[str]:
-        """The days whose report is due and not written; see `labkit.report.days.days_due`."""
-        return days_due(last_written, now_ms, self._config.at_utc)
+        """The days whose report is due and not written, oldest first; none before the ledger's first record.
+
+        See `labkit.report.days.days_due`. Reads the ledger only while no report has been written.
+        """
+        due = days_due(last_written, now_ms, self._config.at_utc)
+        if last_written is not None or not due:
+            return due
+        first_day = self._first_day()
+        return days_due(None, now_ms, self._config.at_utc, first_day=first_day) if first_day else []
 
     async def write(self, day: str) -> Path:
         """Write the report of `day` (`YYYY-MM-DD`, UTC) and return the HTML page's path.
@@ -121,6 +130,16 @@ class DailyReporter:
         temporary.write_text(index_page(days), encoding="utf-8")
         _put(temporary, self.index)
         return self.index
+
+    def _first_day(self) -> str | None:
+        try:
+            journal = Journal.open(self._ledger, read_only=True)
+        except LedgerError:
+            return None
+        try:
+            return next((utc_day(record.time_ms) for record in journal.read(until=1)), None)
+        finally:
+            journal.close()
 
     def _prepare(self, day: str) -> Path:
         check_day(day)

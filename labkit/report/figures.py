@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal
 
-from matplotlib.dates import AutoDateLocator, DateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from labkit.domain.clock import DAY_MS, HOUR_MS
+from labkit.domain.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from labkit.domain.day_history import DayHistory
 from labkit.report import metrics
 from labkit.report.days import clock_text
@@ -31,6 +29,12 @@ CSS_DOTS_PER_INCH = 96
 
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 INK, QUIET, FAINT, PAPER = "#1f2933", "#66737f", "#e4e7eb", "#ffffff"
+CLOCK_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720)
+"""Distances of ticks on a time axis, in minutes."""
+OTHERS = "others"
+SMALL_SHARE = 2.0
+"""Experts that never reach this share, in percent, are drawn together."""
+
 SPLIT_COLOURS = {"price": BLUE, "fees": ORANGE, "funding": PURPLE}
 
 
@@ -252,26 +256,37 @@ def learning(history: DayHistory) -> Chart:
     slope.margins(y=0.2)
     _include(slope, 1.0)
     _label(slope, "Calibration slope", "1 is honest")
-    names = sorted({name for point in points for name in point.learning.expert_weights})
-    shares = [[100 * point.learning.expert_weights.get(name, 0.0) for point in points] for name in names]
-    shades = [BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, QUIET]
-    if names:
-        weights.stackplot(
-            times, shares, labels=names, colors=[shades[n % len(shades)] for n in range(len(names))], alpha=0.85
-        )
+    shares = _expert_shares(history)
+    shades = [BLUE, ORANGE, GREEN, SKY, VERMILLION, PURPLE]
+    colours = [shades[place % len(shades)] if name != OTHERS else "#c3c9d0" for place, name in enumerate(shares)]
+    if shares:
+        weights.stackplot(times, list(shares.values()), labels=list(shares), colors=colours, alpha=0.85)
         weights.set_ylim(0, 100)
         weights.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, ncols=min(len(names), 3), fontsize=8,
+            loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, ncols=min(len(shares), 3), fontsize=8,
             labelcolor=INK, handlelength=1.0, columnspacing=1.0,
         )  # fmt: skip
     _label(weights, "Weight of the experts", "%")
     for axes in (skill, slope, weights):
-        _time_axis(axes, history, ticks=4)
+        _time_axis(axes, history, ticks=5)
         _tidy(axes)
     return chart
 
 
 # --- what the figures share -------------------------------------------------------------------------------------------
+
+
+def _expert_shares(history: DayHistory) -> dict[str, list[float]]:
+    """Each expert's weight in percent over the day, the heaviest first; the light ones together as `OTHERS`."""
+    weights = [point.learning.expert_weights for point in history.learning]
+    names = sorted({name for row in weights for name in row})
+    shares = {name: [100 * row.get(name, 0.0) for row in weights] for name in names}
+    heavy = sorted((name for name in names if max(shares[name]) >= SMALL_SHARE), key=lambda name: -shares[name][-1])
+    found = {name: shares[name] for name in heavy}
+    light = [shares[name] for name in names if name not in found]
+    if light:
+        found[OTHERS] = [sum(column) for column in zip(*light, strict=True)]
+    return found
 
 
 def _split_bars(axes: Axes, splits: Sequence[PnlSplit], *, horizontal: bool) -> None:
@@ -333,10 +348,15 @@ def _time(time_ms: int) -> float:
     return time_ms / DAY_MS
 
 
-def _time_axis(axes: Axes, history: DayHistory, *, ticks: int = 9) -> None:
-    axes.set_xlim(_time(history.start_ms), _time(max(history.end_ms, history.start_ms + 1)))
-    axes.xaxis.set_major_locator(AutoDateLocator(tz=UTC, maxticks=ticks))  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=UTC))  # type: ignore[no-untyped-call]
+def _time_axis(axes: Axes, history: DayHistory, *, ticks: int = 10) -> None:
+    """Ticks on whole steps of the clock, at most so many."""
+    end_ms = max(history.end_ms, history.start_ms + MINUTE_MS)
+    span = (end_ms - history.start_ms) / MINUTE_MS
+    step_ms = next((step for step in CLOCK_STEPS if span / step < ticks), CLOCK_STEPS[-1]) * MINUTE_MS
+    # A record that ends within the day's last minute still gets the tick of midnight.
+    moments = range(history.start_ms, end_ms + MINUTE_MS, step_ms)
+    axes.set_xticks([_time(moment) for moment in moments], [clock_text(moment) for moment in moments])
+    axes.set_xlim(_time(history.start_ms), _time(end_ms))
 
 
 def _label(axes: Axes, title: str, unit: str) -> None:

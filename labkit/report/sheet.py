@@ -100,7 +100,7 @@ def _text(value: Any, name: str, unit: str, money: set[str]) -> str:
     if isinstance(value, str):
         return value
     if name in money:
-        text = f"{value:+,.2f}" if name in ALWAYS_SIGNED else f"{value:,.2f}"
+        text = f"{value:+,.2f}" if name in ALWAYS_SIGNED and value else f"{value:,.2f}"
     elif unit in ONE_DECIMAL:
         text = f"{value:,.1f}"
     elif isinstance(value, float) and not value.is_integer():
@@ -120,4 +120,4 @@ def _side(is_text: bool) -> str:
 
 
 def _colour(cell: str) -> str:
-    return " loss" if cell.startswith("−") else " gain" if cell.startswith("+") and cell != "+0.00" else ""
+    return " loss" if cell.startswith("−") else " gain" if cell.startswith("+") else ""

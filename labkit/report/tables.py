@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.domain.clock import MINUTE_MS
 from labkit.domain.day_history import DayHistory
 from labkit.domain.decisions import Action
+from labkit.domain.snapshot import EventRow
 from labkit.report import metrics
 from labkit.report.days import clock_text
 from labkit.report.metrics import PnlSplit
@@ -226,16 +227,14 @@ def learning(history: DayHistory) -> pd.DataFrame:
     )
 
 
+def warnings(history: DayHistory) -> pd.DataFrame:
+    """Warnings and alarms of the day."""
+    return _event_table(event for event in history.events if event.severity != "info")
+
+
 def events(history: DayHistory) -> pd.DataFrame:
-    """What a person should know of: breaker, feed, refusals, user actions."""
-    return _frame(
-        {
-            "time": [clock_text(event.time_ms, seconds=True) for event in history.events],
-            "severity": [event.severity for event in history.events],
-            "event": [event.text for event in history.events],
-        },
-        {"time": "UTC"},
-    )
+    """The day's whole log: feed, breaker, orders, what people did."""
+    return _event_table(history.events)
 
 
 def books(history: DayHistory) -> pd.DataFrame:
@@ -264,6 +263,18 @@ def provenance(history: DayHistory) -> pd.DataFrame:
         "virtual positions closed into labels": f"{history.virtual_closed:,}",
     }
     return _frame({"what": list(rows), "value": list(rows.values())}, {})
+
+
+def _event_table(events: Iterable[EventRow]) -> pd.DataFrame:
+    rows = list(events)
+    return _frame(
+        {
+            "time": [clock_text(event.time_ms, seconds=True) for event in rows],
+            "severity": [event.severity for event in rows],
+            "event": [event.text for event in rows],
+        },
+        {"time": "UTC"},
+    )
 
 
 def _split_table(name: str, splits: Mapping[str, PnlSplit], closed: Counter[str]) -> pd.DataFrame:

@@ -13,12 +13,14 @@ import nbformat
 import pytest
 
 from labkit.config import ReportConfig
+from labkit.domain.clock import DAY_MS, HOUR_MS
 from labkit.domain.day_history import DayHistory
 from labkit.errors import ConfigError, ReportFailed
 from labkit.report.daily_reporter import NOTEBOOK, DailyReporter
 from labkit.report.days import save_day
 from labkit.report.headline import Figures, Headline
 from labkit.report.index import index_page
+from labkit.store.journal import Journal, Record
 
 MakeDay = Callable[..., DayHistory]
 DAY = "2026-01-05"
@@ -173,6 +175,19 @@ def test_a_missing_notebook_is_named(tmp_path: Path) -> None:
 
 def test_the_report_notebook_is_where_the_package_looks_for_it() -> None:
     assert NOTEBOOK.is_file()
+
+
+def test_no_day_before_the_ledgers_first_record_is_due(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.sqlite"
+    reporter = DailyReporter(ledger, tmp_path, ReportConfig(at_utc="01:00"))
+    start_ms = 1_767_571_200_000
+    assert reporter.days_due(None, start_ms + 2 * DAY_MS) == []
+    journal = Journal.open(ledger)
+    journal.append([Record(start_ms, "Kind", "key", b"")])
+    journal.close()
+    assert reporter.days_due(None, start_ms + HOUR_MS) == []
+    assert reporter.days_due(None, start_ms + 2 * DAY_MS + HOUR_MS) == ["2026-01-05", "2026-01-06"]
+    assert reporter.days_due("2026-01-05", start_ms + 2 * DAY_MS + HOUR_MS) == ["2026-01-06"]
 
 
 def test_the_index_is_newest_first_and_adds_the_days_up(make_day: MakeDay, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ MakeDay = Callable[..., DayHistory]
 TABLES = [
     tables.equity_bridge, tables.pnl_by_symbol, tables.pnl_by_hour, tables.pnl_by_side, tables.pnl_by_exit_reason,
     tables.trades, tables.open_positions, tables.trade_statistics, tables.decisions_by_symbol, tables.refusals,
-    tables.learning, tables.events, tables.books, tables.provenance,
+    tables.learning, tables.warnings, tables.events, tables.books, tables.provenance,
 ]  # fmt: skip
 FIGURES = [
     figures.equity,
