@@ -171,11 +171,6 @@ class SymbolBoard:
             return self.last_trade.price
         return self.quote.mid_price if self.quote is not None else None
 
-    @property
-    def next_minute_ms(self) -> int | None:
-        """When the running bar ends, or None before the first price."""
-        return self._running.open_time_ms + MINUTE_MS if self._running is not None else None
-
     def on_quote(self, quote: Quote, now_ms: int) -> None:
         self.quote = quote
         if self._quoted_since_ms is None:
@@ -235,9 +230,10 @@ class SymbolBoard:
         self.changed = True
         return bar
 
-    def running_bar(self) -> Bar | None:
-        """The candle of the present minute, as far as it has come."""
-        return self._running.bar(closed=False) if self._running is not None else None
+    def close_minutes_until(self, now_ms: int) -> None:
+        """Close every bar that ended by `now_ms`."""
+        while self._running is not None and self._running.open_time_ms + MINUTE_MS <= now_ms:
+            self.close_minute(self._running.open_time_ms + MINUTE_MS)
 
     def minutes(self, start_ms: int, end_ms: int) -> list[Bar]:
         """One-minute bars with open time in [start_ms, end_ms), the running one included."""

@@ -361,7 +361,12 @@ class OrderDesk:
                 self.account.deposit(record.amount, record.time_ms)
                 self.income.append(Income(record.time_ms, "", "TRANSFER", record.amount))
             case MarketReached():
-                pass
+                self.marks.update(record.marks)
+
+    def reached(self, now_ms: int) -> MarketReached:
+        """The record of having come so far."""
+        open_symbols = [holding.position.symbol for holding in self.account.open_holdings()]
+        return MarketReached(time_ms=now_ms, marks={symbol: self.marks[symbol] for symbol in open_symbols})
 
     def put_restored_orders_into_books(self) -> None:
         """After a restart: open orders stand in the book again, behind everything that will be shown."""
@@ -382,6 +387,8 @@ class OrderDesk:
     def _apply_fill(self, fill: Fill) -> None:
         entry = self.orders[fill.order_id]
         self.account.book_fill(fill)
+        # Only a restart meets a fill of a symbol whose mark it does not know yet.
+        self.marks.setdefault(fill.symbol, fill.price)
         self.fills.append(fill)
         self._next_trade_id = fill.trade_id + 1
         executed = entry.order.executed_quantity + fill.quantity

@@ -279,7 +279,9 @@ class RestRoutes:
         """Answer one request that arrived at `now_ms`."""
         route = self._routes.get((request.method, request.path))
         if route is None:
-            message = f"Path {request.path}, Method {request.method} is invalid"
+            # A path may hold bytes that are no text.
+            path = request.path.encode("ascii", "replace").decode()
+            message = f"Path {path}, Method {request.method} is invalid"
             return self._reply(404, error_body(-5000, message), {}, now_ms)
         headers: dict[str, str] = {}
         try:

@@ -131,7 +131,8 @@ class StreamHub:
         Raises:
             RemoteProtocolError: no streams are served at this path.
         """
-        path, _, query = path_and_query.partition("?")
+        # An address may hold bytes that are no text.
+        path, _, query = path_and_query.encode("utf-8", "replace").decode().partition("?")
         segments = [unquote(segment) for segment in path.split("/") if segment]
         route = segments.pop(0) if segments and segments[0] in ROUTES else None
         if not segments or segments[0] not in ("ws", "stream"):

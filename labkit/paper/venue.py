@@ -182,7 +182,7 @@ class Venue:
 
     def close(self) -> None:
         """Write down how far the market was lived through, and end all sessions."""
-        self._write(MarketReached(time_ms=self.now_ms))
+        self._write(self.desk.reached(self.now_ms))
         self._finish_step()
         for session in self.hub.sessions:
             session.close("the exchange shuts down")
@@ -267,7 +267,7 @@ class Venue:
             self._expire_listen_key(now_ms)
         if on_the_minute:
             self.hub.close_old(now_ms)
-            self._write(MarketReached(time_ms=now_ms))
+            self._write(self.desk.reached(now_ms))
 
     def _settle_funding(self, board: SymbolBoard, mark: MarkPrice, now_ms: int) -> None:
         if board.funding and board.funding[-1].funding_time_ms >= mark.next_funding_time_ms:
@@ -453,12 +453,12 @@ class Venue:
             reached_ms = max(reached_ms or 0, record.time_ms)
         if reached_ms is None:
             return self.source.start_ms
-        for fill in self.desk.fills:
-            self.desk.marks[fill.symbol] = fill.price
         for event in self.source.events(max(self.source.start_ms, reached_ms - RELIVED_MS)):
             if event.time_ms > reached_ms:
                 break
             self._relive(event)
+        for board in self.boards.values():
+            board.close_minutes_until(reached_ms + 1)
         self.desk.put_restored_orders_into_books()
         return reached_ms + 1
 
@@ -466,8 +466,7 @@ class Venue:
         """Look at what the market did before the restart: nobody is told and nothing is matched."""
         fact = event.fact
         board = self.boards[fact.symbol]
-        while board.next_minute_ms is not None and board.next_minute_ms <= event.time_ms:
-            board.close_minute(board.next_minute_ms)
+        board.close_minutes_until(event.time_ms)
         match fact:
             case Quote():
                 board.on_quote(fact, event.time_ms)

@@ -89,9 +89,13 @@ class MarginTypeSet(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class MarketReached(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The market was lived through up to here; a restart goes on from the latest record's time."""
+    """The market was lived through up to here; a restart goes on from the latest record's time.
+
+    `marks` are the mark prices of the open positions, so that they are valued at once after a restart.
+    """
 
     time_ms: int
+    marks: dict[str, Decimal] = {}
 
 
 VenueRecord = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal as D
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -19,6 +19,8 @@ from labkit.paper.listings import LISTED_BRACKETS, LISTED_RULES
 from labkit.paper.margin import OpenNotional
 from labkit.paper.order_desk import OrderDesk
 from labkit.paper.venue_records import FundingSettled, OrderFilled, PositionLiquidated, VenueRecord
+
+D = Decimal
 
 SYMBOL = "BTCUSDT"
 BRACKETS = {SYMBOL: LISTED_BRACKETS[SYMBOL], "ETHUSDT": LISTED_BRACKETS["ETHUSDT"]}
@@ -40,9 +42,7 @@ class Desk:
     def quote(self, bid: str, ask: str, size: str = "10", symbol: str = SYMBOL) -> None:
         self.now_ms += 1
         self.update_id += 1
-        self.desk.on_quote(
-            Quote(symbol, D(bid), D(size), D(ask), D(size), self.update_id, self.now_ms), self.now_ms
-        )
+        self.desk.on_quote(Quote(symbol, D(bid), D(size), D(ask), D(size), self.update_id, self.now_ms), self.now_ms)
 
     def mark(self, price: str, symbol: str = SYMBOL) -> MarkPrice:
         self.now_ms += 1
@@ -151,9 +151,7 @@ def test_margin_has_the_values_of_the_protocols_example() -> None:
             trade_time_ms=1,
         )
     )
-    figures = margin.account_margin(
-        account, {SYMBOL: D("91234.60")}, BRACKETS, {SYMBOL: OpenNotional(D(27360), D(0))}
-    )
+    figures = margin.account_margin(account, {SYMBOL: D("91234.60")}, BRACKETS, {SYMBOL: OpenNotional(D(27360), D(0))})
     assert account.wallet_balance == D("9996.352")
     assert figures.unrealized_pnl == D("6.92")
     assert figures.position_initial_margin == D("912.346")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal as D
+from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from labkit.domain.market_events import Quote, Trade
 from labkit.domain.orders import Side
 from labkit.paper.matching import Execution, MatchingBook, RestingOrder
+
+D = Decimal
 
 
 def quote(bid: str, bid_quantity: str, ask: str, ask_quantity: str, update_id: int = 1) -> Quote:
