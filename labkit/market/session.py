@@ -208,7 +208,7 @@ class MarketSession:
         return self.due(now_ms)
 
     def lost(self, number: int, cause: str, now_ms: int, *, refused: bool = False) -> list[Action]:
-        """The connection broke, or could not be opened; `refused` if the exchange itself said no to opening it."""
+        """The connection broke, or could not be opened; `refused` if the exchange told us to stay away."""
         slot = self._slot_of_connection.pop(number, None)
         if slot is not None:
             self._gone(slot, number, cause, now_ms)

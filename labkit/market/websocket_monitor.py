@@ -43,6 +43,9 @@ KEPT_LATENCIES = 4_096
 FRAMES_BETWEEN_YIELDS = 64
 """A connection with a full buffer lets the others run after so many frames."""
 
+BARRED = (403, 418, 429, 451)
+"""HTTP answers to a handshake that mean: stay away. Anything else may be over in a moment."""
+
 _KIND = {
     Quote: "bookTicker",
     MarkPrice: "markPrice",
@@ -59,6 +62,10 @@ class _Traffic(msgspec.Struct):
 
     frames: int = 0
     rejected: int = 0
+
+
+def _is_barred(error: Exception) -> bool:
+    return isinstance(error, HandshakeRefused) and error.http_status in BARRED
 
 
 def _no_listener(*_facts: object) -> None:
@@ -350,7 +357,7 @@ class WebSocketMonitor:
         try:
             connection = await self._transport.open(opening.path_and_query)
         except (NotSent, ConnectionLost) as error:
-            self._lose(number, f"cannot connect: {error}", refused=isinstance(error, HandshakeRefused))
+            self._lose(number, f"cannot connect: {error}", refused=_is_barred(error))
             return
         self._connections[number] = connection
         try:

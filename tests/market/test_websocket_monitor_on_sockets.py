@@ -7,10 +7,12 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 from labkit.config import MonitorConfig
 from labkit.domain.market_events import Quote
@@ -125,3 +127,28 @@ async def test_a_port_where_nobody_listens_is_a_cause_not_a_crash() -> None:
         assert "cannot connect" in await unhealthy.get()
     await monitor.stop()
     assert monitor.get_price("BTCUSDT") is None
+
+
+async def test_a_handshake_answered_with_451_is_told_and_not_tried_again_at_once() -> None:
+    handshakes: asyncio.Queue[str] = asyncio.Queue()
+
+    def refuse(socket: ServerConnection, request: Request) -> Response:
+        handshakes.put_nowait(request.path)
+        return socket.respond(HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS, "not here")
+
+    async with serve(behave_not_at_all, "127.0.0.1", 0, process_request=refuse) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        transport = SocketStreams(f"ws://127.0.0.1:{port}", open_timeout_ms=2_000)
+        monitor = WebSocketMonitor(["BTCUSDT"], streams=transport, config=QUICK)
+        causes: asyncio.Queue[str] = asyncio.Queue()
+        monitor.on_health = lambda what, healthy, cause: causes.put_nowait(cause)
+        await monitor.start()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert "HTTP 451" in await causes.get() + await causes.get()
+            assert "HTTP 451" in monitor.why_stale("BTCUSDT")
+        await monitor.stop()
+    assert handshakes.qsize() == 2
+
+
+async def behave_not_at_all(socket: ServerConnection) -> None:
+    raise AssertionError("no handshake was to succeed")
