@@ -413,13 +413,20 @@ def _decision_line(decision: Decision) -> DecisionLine:
         time_ms=decision.time_ms,
         action=action,
         tone=tone,
-        reason=words(decision.primary_reason),
+        reason=_reason(decision),
         numbers=(
             f"{'long' if decision.side > 0 else 'short'} pays with p {decision.probability:.1%} · "
             f"edge {edge} − costs {costs} = {left} bp"
         ),
         change=decision.smallest_change,
     )
+
+
+def _reason(decision: Decision) -> str:
+    """The primary reason, with the numbers its gate compared if it is one."""
+    details = {gate.name: gate.detail for gate in decision.gates}
+    detail = details.get(decision.primary_reason, "")
+    return words(decision.primary_reason) + (f": {detail}" if detail else "")
 
 
 def event_lines(events: Sequence[EventRow]) -> tuple[EventLine, ...]:

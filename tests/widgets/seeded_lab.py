@@ -7,7 +7,7 @@ import threading
 from decimal import Decimal
 
 from labkit.domain.clock import Clock
-from labkit.domain.decisions import Action, Decision
+from labkit.domain.decisions import Action, Decision, Gate
 from labkit.domain.snapshot import (
     AccountRow,
     BreakerRow,
@@ -205,6 +205,6 @@ class SeededLab:
             contributions={},
             expert_probabilities={},
             expert_weights={},
-            gates=(),
+            gates=(Gate("edge_below_cost", False, "7.6 bps after cost, must be above 2.5 bps"),),
             smallest_change="an edge 3.2 basis points larger",
         )

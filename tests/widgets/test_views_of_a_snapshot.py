@@ -163,6 +163,12 @@ def test_decisions_are_shown_newest_first(lab: Any) -> None:
     assert times == sorted(times, reverse=True)
 
 
+def test_a_refusal_tells_the_numbers_its_gate_compared(lab: Any) -> None:
+    reasons = {line.action: line.reason for line in views.monitor_view(lab.snapshot()).decisions}
+    assert reasons["no trade"] == "edge below cost: 7.6 bps after cost, must be above 2.5 bps"
+    assert reasons["buy"] == "edge above cost"
+
+
 def test_two_equal_events_of_one_moment_are_one_line(lab: Any) -> None:
     lines = views.event_lines((EventRow(1, "info", "a"), EventRow(1, "info", "a"), EventRow(2, "alarm", "b")))
     assert [(line.text, line.tone) for line in lines] == [("b", "bad"), ("a", "")]
