@@ -87,6 +87,21 @@ def test_after_the_world_turned_round_it_comes_round() -> None:
     assert float(state.common["skill"][0]) - before > 2_000 * 0.5 * 0.035  # half of what the truth would save
 
 
+def test_what_no_evidence_renews_is_forgotten_towards_nothing() -> None:
+    state = a_learner()
+    teach(state, {"mom40": 0.8, "mom160": 0.8}, 3_000, seed=10)
+    fast = [expert.name for expert in EXPERTS].index("mom40+160 fast")
+    common, space = state.common[0], scratch()
+    known = np.abs(common["weights"][fast]).max()
+    x, expert_p = np.zeros(FEATURE_COUNT), np.full(EXPERT_COUNT, 0.5)
+    for i in range(int(8 * EXPERTS[fast].half_life)):
+        learn(common, x, 0.5, 0.5, expert_p, 1.0)
+        if i % 60 == 59:
+            refit(common, *space)
+    assert known > 0.4
+    assert np.abs(common["weights"][fast]).max() < 0.15 * known
+
+
 def test_experts_see_only_known_features() -> None:
     for expert in EXPERTS:
         assert set(expert.features) <= set(FEATURE_NAMES)
