@@ -39,10 +39,7 @@ def read_day(ledger_path: Path, day: str) -> DayHistory:
         ConfigError: `day` is no date, or the ledger knows nothing of it.
         LedgerDamaged: the history cannot be trusted.
     """
-    try:
-        start_ms = int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1000)
-    except ValueError as error:
-        raise ConfigError(f"day: {day!r} is not a date like 2026-01-05", field="day") from error
+    start_ms = _start_of(day)
     ledger = Ledger.open(_folder(ledger_path), read_only=True)
     try:
         return _read(ledger, day, start_ms)
@@ -123,6 +120,16 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         last_sequence=last_sequence,
         ledger_hash=ledger.head_hash,
     )
+
+
+def _start_of(day: str) -> int:
+    try:
+        start_ms = int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1000)
+    except ValueError:
+        start_ms = -1
+    if start_ms < 0 or utc_day(start_ms) != day:
+        raise ConfigError(f"day: {day!r} is not a date like 2026-01-05", field="day")
+    return start_ms
 
 
 def _folder(ledger_path: Path) -> Path:

@@ -31,6 +31,7 @@ from labkit.engine.recovery import Checkpoints, recover
 from labkit.engine.schedule import Deadlines
 from labkit.errors import BreakerOpen, ConfigError, ExchangeError, ReportFailed, UnknownSymbol, WouldExceedLimit
 from labkit.exchange.binance_client import BinanceClient
+from labkit.exchange.circuit_breaker import BreakerLevel
 from labkit.exchange.user_stream import UserStream
 from labkit.market.data_service import DataService
 from labkit.market.websocket_monitor import PUBLIC_STREAMS, WebSocketMonitor
@@ -316,6 +317,8 @@ class UnifiedScheduler:
 
     async def _monitor(self, due_ms: int) -> None:
         await self.position_controller.tick()
+        if self.binance_client.breaker.level(self.clock.now_ms()) is BreakerLevel.HALTED:
+            await self.binance_client.probe()
 
     async def _virtual(self, due_ms: int) -> None:
         monitor = self.websocket_monitor
@@ -349,6 +352,7 @@ class UnifiedScheduler:
             await self.clock.sleep_until(self.clock.now_ms() + self.config.client.reconcile_every_ms)
             try:
                 await self._desk.reconcile()
+                await self.binance_client.sync_time()
             except ASKING_FAILED as error:
                 self.submit(
                     ev.FeedChanged(time_ms=self.clock.now_ms(), what="reconciliation", healthy=False, cause=str(error))

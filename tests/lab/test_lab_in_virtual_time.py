@@ -1,0 +1,169 @@
+"""The whole way in virtual time: market, exchange, client, trader, ledger, and back from the ledger."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from labkit.config import Config
+from labkit.domain import events as ev
+from labkit.domain.clock import utc_day
+from labkit.domain.snapshot import Snapshot
+from labkit.engine.history import days_in, read_day
+from labkit.engine.ledger import LEDGER_FILE, Ledger
+from labkit.engine.recovery import fold
+from labkit.errors import ConfigError
+from labkit.paper.paper_exchange import JOURNAL_NAME
+from labkit.store.journal import Journal
+from tests.lab.conftest import live, small_config
+
+Lived = tuple[Path, Snapshot]
+
+
+def read_ledger(folder: Path) -> list[ev.Event]:
+    ledger = Ledger.open(folder, read_only=True)
+    try:
+        return [entry.event for entry in ledger.entries()]
+    finally:
+        ledger.close()
+
+
+def test_a_small_lab_trades_and_closes_what_it_opened(lived: Lived) -> None:
+    _, snapshot = lived
+    assert snapshot.counts.decisions > 0
+    assert snapshot.counts.positions_closed > 0
+    assert snapshot.counts.learned_labels > 0
+
+
+def test_the_same_seed_gives_the_same_ledger_and_another_seed_another(lived: Lived, tmp_path: Path) -> None:
+    _, snapshot = lived
+    assert live(tmp_path / "again", 40).ledger_hash == snapshot.ledger_hash
+    assert live(tmp_path / "other", 40, seed=2).ledger_hash != snapshot.ledger_hash
+
+
+def test_equity_equals_deposits_plus_all_cash_flows_to_the_last_digit(lived: Lived) -> None:
+    folder, _ = lived
+    engine = fold(Config(), Ledger.open(folder, read_only=True))
+    cash, held = Decimal(0), dict.fromkeys(engine.symbols, Decimal(0))
+    for event in read_ledger(folder):
+        match event:
+            case ev.Deposited():
+                cash += event.amount
+            case ev.FundingPaid():
+                cash += event.amount
+            case ev.OrderChanged(fill=fill) if fill is not None:
+                cash -= fill.signed_quantity * fill.price + fill.commission
+                held[fill.symbol] += fill.signed_quantity
+    assert engine.equity == cash + sum(held[symbol] * engine.marks[symbol] for symbol in held)
+
+
+def test_our_wallet_is_the_exchanges_wallet(lived: Lived) -> None:
+    folder, _ = lived
+    engine = fold(Config(), Ledger.open(folder, read_only=True))
+    assert not engine.paused_by
+    looks = [event for event in read_ledger(folder) if isinstance(event, ev.AccountObserved)]
+    assert looks == []  # a look that agrees changes nothing and is not recorded
+
+
+def test_every_fill_of_the_exchanges_books_is_in_the_ledger_once(lived: Lived) -> None:
+    folder, _ = lived
+    journal = Journal.open(folder / JOURNAL_NAME, read_only=True)
+    filled = [record.body for record in journal.read() if record.kind == "OrderFilled"]
+    ours = [event.fill for event in read_ledger(folder) if isinstance(event, ev.OrderChanged) and event.fill]
+    assert len(filled) == len(ours) == len({(fill.symbol, fill.trade_id) for fill in ours}) > 0
+
+
+def test_any_past_moment_can_be_rebuilt_from_the_ledger(lived: Lived) -> None:
+    folder, snapshot = lived
+    ledger = Ledger.open(folder, read_only=True)
+    closed = snapshot.closed_trades[0]
+    before = fold(Config(), ledger, until_ms=closed.closed_ms - 1_000)
+    after = fold(Config(), ledger, until_ms=closed.closed_ms + 5_000)
+    assert before.position(closed.symbol).is_open
+    assert before.counts.positions_closed + 1 == after.counts.positions_closed
+
+
+def test_a_second_start_goes_on_where_the_first_ended(tmp_path: Path) -> None:
+    first = live(tmp_path, 15)
+    second = live(tmp_path, 15)
+    assert second.time_ms > first.time_ms
+    assert second.counts.fills > first.counts.fills > 0
+    started = [event for event in read_ledger(tmp_path) if isinstance(event, ev.EngineStarted)]
+    assert [event.epoch for event in started] == [1, 2]
+    assert second.account is not None
+    assert second.account.deposits == Decimal(10_000)
+    assert second.entries_paused == ""
+
+
+def test_the_trader_stands_after_a_restart_where_it_would_have_stood_without(tmp_path: Path) -> None:
+    from labkit.engine.recovery import Checkpoints, recover
+    from labkit.trader.self_learning_trader import SelfLearningTrader
+
+    live(tmp_path, 15)
+    config = small_config()
+    # Forget the checkpoint written at the end: the trader must get there by stepping through recorded minutes.
+    ledger = Ledger.open(tmp_path, read_only=True)
+    hashes = [e.event for e in ledger.entries() if isinstance(e.event, ev.TraderCheckpointed)]
+    (tmp_path / "checkpoints" / f"{hashes[-1].state_hash}.state").rename(tmp_path / "kept.state")
+    trader = SelfLearningTrader(config)
+    trader.restore(Checkpoints(tmp_path / "checkpoints").load(hashes[0].state_hash))
+    for entry in ledger.entries():
+        event = entry.event
+        if isinstance(event, ev.MinuteClosed):
+            trader.step(
+                event.open_time_ms, event.bars, quotes=event.quotes, marks=event.marks, held={}, equity_drawdown=0.0
+            )
+    assert trader.state_hash() == hashes[-1].state_hash
+    (tmp_path / "kept.state").rename(tmp_path / "checkpoints" / f"{hashes[-1].state_hash}.state")
+    assert recover(config, ledger, SelfLearningTrader(config), Checkpoints(tmp_path / "checkpoints")).entries > 0
+
+
+def test_an_account_is_not_traded_on_another_market(tmp_path: Path) -> None:
+    live(tmp_path, 1)
+    with pytest.raises(ConfigError, match="belongs to seed 1, not 2"):
+        live(tmp_path, 1, seed=2)
+
+
+def test_an_unlisted_symbol_is_answered_with_the_nearest_one_and_nothing_is_left(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="BTCUSDT"):
+        live(tmp_path / "new", 1, symbols=["BTCUSD"])
+
+
+def test_a_day_read_back_adds_up_to_the_account(lived: Lived) -> None:
+    folder, snapshot = lived
+    (day,) = days_in(folder / LEDGER_FILE)
+    assert day == utc_day(snapshot.time_ms)
+    history = read_day(folder / LEDGER_FILE, day)
+    assert len(history.trades) == snapshot.counts.positions_closed
+    assert len(history.fills) == snapshot.counts.fills
+    assert len(history.decisions) == snapshot.counts.decisions
+    assert history.account_at_end.wallet_balance == snapshot.account.wallet_balance  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("day", ["2026-1-5", "yesterday", "2026-13-01"])
+def test_a_day_that_is_no_date_is_refused(lived: Lived, day: str) -> None:
+    with pytest.raises(ConfigError, match="not a date"):
+        read_day(lived[0] / LEDGER_FILE, day)
+
+
+def test_a_day_nobody_lived_is_refused(lived: Lived) -> None:
+    with pytest.raises(ConfigError, match="knows nothing"):
+        read_day(lived[0] / LEDGER_FILE, "2031-01-01")
+
+
+@pytest.mark.real_data
+def test_a_recorded_tape_is_consumed_to_the_last_frame_and_twice_the_same(real_data: Path, tmp_path: Path) -> None:
+    tapes = [str(real_data / "ticks" / "um" / "BTCUSDT-20230404.raw.gz")]
+    settings = {"market": "tape", "tapes": tapes, "symbols": ["BTCUSDT"], "trader.decision_every_minutes": 1}
+    import gzip
+
+    with gzip.open(tapes[0], "rb") as file:
+        expected = sum(b"@bookTicker" in line for line in file)
+    from labkit.lab import live_in_virtual_time
+
+    snapshots = [live_in_virtual_time(small_config(**settings), tmp_path / name) for name in ("one", "two")]
+    assert snapshots[0].ledger_hash == snapshots[1].ledger_hash
+    assert snapshots[0].counts.decisions > 0
+    assert snapshots[0].counts.frames >= expected > 0
