@@ -47,7 +47,10 @@ def main(port: int = 8888, browser: str = "auto", notebook_dir: Path | str = "no
 
         server = LabApp.initialize_server(argv=arguments(port, browser, folder))
         address = f"http://127.0.0.1:{server.port}/lab/tree/{folder.name}/{START_NOTEBOOK}?token={server.token}"
-        print(f"JupyterLab is at {address}\nStop it with Ctrl-C.", flush=True)
+        # Said by the loop, because its first act is to open the port.
+        server.io_loop.add_callback(print, f"JupyterLab is at {address}\nStop it with Ctrl-C.", flush=True)
+        # The address has been told, in one line; the server would tell it again in eight.
+        server.identity_provider.token_generated = False
         server.start()
 
 
@@ -60,7 +63,7 @@ def arguments(port: int, browser: str, folder: Path) -> list[str]:
         f"--ServerApp.root_dir={folder.parent}",
         f"--ServerApp.open_browser={browser == 'auto'}",
         "--ServerApp.answer_yes=True",
-        "--ServerApp.log_level=WARN",
+        "--Application.log_level=WARN",
         f"--LabApp.default_url=/lab/tree/{folder.name}/{START_NOTEBOOK}",
         # A page that is closed while a monitor runs would otherwise grow the server by every message it misses.
         "--MappingKernelManager.buffer_offline_messages=False",

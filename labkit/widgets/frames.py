@@ -83,13 +83,22 @@ def _is_keyed(section: Any) -> bool:
 
 
 def _row_changes(before: Any, after: list[dict[str, Any]]) -> dict[str, Any]:
-    """`rows` that are new or differ, and the `order` of all keys if that changed."""
+    """`rows`: new ones whole, others with the fields that differ; and the `order` of all keys if it changed."""
     known = {row["key"]: row for row in before or ()}
     order = [row["key"] for row in after]
-    change: dict[str, Any] = {"rows": [row for row in after if known.get(row["key"]) != row]}
+    differing = (_field_changes(known.get(row["key"]), row) for row in after)
+    change: dict[str, Any] = {"rows": [fields for fields in differing if fields]}
     if order != list(known):
         change["order"] = order
     return change
+
+
+def _field_changes(before: dict[str, Any] | None, after: dict[str, Any]) -> dict[str, Any]:
+    if before is None:
+        return after
+    if before == after:
+        return {}
+    return {"key": after["key"]} | {name: value for name, value in after.items() if before[name] != value}
 
 
 class Pace:

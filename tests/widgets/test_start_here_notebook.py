@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,7 @@ def test_it_has_at_most_a_dozen_code_cells(cells: list[Any]) -> None:
 
 def test_a_sentence_stands_before_every_code_cell(cells: list[Any]) -> None:
     assert all(
-        not is_code(before) and before.source.strip()
-        for before, cell in zip(cells, cells[1:], strict=False)
-        if is_code(cell)
+        not is_code(before) and before.source.strip() for before, cell in itertools.pairwise(cells) if is_code(cell)
     )
 
 

@@ -87,7 +87,7 @@ function openFeed(model) {
         continue;
       }
       const rows = new Map((sections[name] ?? []).map((row) => [row.key, row]));
-      change.rows.forEach((row) => rows.set(row.key, row));
+      change.rows.forEach((row) => rows.set(row.key, { ...rows.get(row.key), ...row }));
       sections[name] = (change.order ?? [...rows.keys()]).map((key) => rows.get(key));
       remember(change.rows);
     }
