@@ -1195,7 +1195,6 @@ class _Brackets(Struct, frozen=True):
 
 
 _brackets = msgspec.json.Decoder(_Brackets | list[_Brackets])
-_encode_numbers = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def decode_leverage_bracket(body: bytes) -> dict[str, tuple[LeverageBracket, ...]]:
@@ -1209,13 +1208,13 @@ def decode_leverage_bracket(body: bytes) -> dict[str, tuple[LeverageBracket, ...
 
 def _bracket(row: _Bracket) -> LeverageBracket:
     numbers = (row.notional_floor, row.notional_cap, row.maintenance_margin_ratio, row.maintenance_amount)
-    if not all(number.is_finite() for number in numbers):
-        raise RemoteProtocolError("a leverage bracket holds something that is not a number")
+    if not all(number.is_finite() and (not number or abs(number.adjusted()) < 20) for number in numbers):
+        raise RemoteProtocolError(f"leverage bracket {row.bracket} holds an absurd number")
     return LeverageBracket(row.bracket, row.initial_leverage, *numbers)
 
 
 def encode_leverage_bracket(tables: Mapping[str, Sequence[LeverageBracket]]) -> bytes:
-    return _encode_numbers(
+    return encode_json(
         [
             {
                 "symbol": symbol,
@@ -1223,10 +1222,10 @@ def encode_leverage_bracket(tables: Mapping[str, Sequence[LeverageBracket]]) -> 
                     {
                         "bracket": row.bracket,
                         "initialLeverage": row.initial_leverage,
-                        "notionalCap": row.notional_cap,
-                        "notionalFloor": row.notional_floor,
-                        "maintMarginRatio": row.maintenance_margin_ratio,
-                        "cum": row.maintenance_amount,
+                        "notionalCap": _json_number(row.notional_cap),
+                        "notionalFloor": _json_number(row.notional_floor),
+                        "maintMarginRatio": _json_number(row.maintenance_margin_ratio),
+                        "cum": _json_number(row.maintenance_amount),
                     }
                     for row in rows
                 ],
@@ -1234,3 +1233,8 @@ def encode_leverage_bracket(tables: Mapping[str, Sequence[LeverageBracket]]) -> 
             for symbol, rows in tables.items()
         ]
     )
+
+
+def _json_number(value: Decimal) -> msgspec.Raw:
+    # The last bracket has no real cap: the exchange writes 2**63 there, more than the grammar of digit texts allows.
+    return msgspec.Raw(format(value, "f").encode())
