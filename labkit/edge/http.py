@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from labkit.edge.address import exchange_address
 from labkit.wire.transport import ConnectionLost, HttpRequest, HttpResponse, NotSent
 
 if TYPE_CHECKING:
@@ -20,14 +21,14 @@ class SocketHttp:
     """One exchange's REST address, e.g. `https://demo-fapi.binance.com`; connections are kept alive.
 
     Args:
-        base_url: scheme and host, without a trailing path.
+        base_url: scheme, host and port; `ConfigError` if it is not that.
         timeout_ms: patience for one whole answer; half of it may be spent on connecting.
 
     The sockets belong to the event loop of the first request.
     """
 
     def __init__(self, base_url: str, *, timeout_ms: int) -> None:
-        self._base_url = base_url.rstrip("/")
+        self._base_url = exchange_address(base_url, schemes=("http", "https"))
         self._timeout_ms = timeout_ms
         self._session: aiohttp.ClientSession | None = None
 
@@ -60,7 +61,7 @@ class SocketHttp:
                 body = await response.read()
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return HttpResponse(status=response.status, body=body, headers=headers)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as exc:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
             raise NotSent(_words(exc, "cannot connect")) from exc
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise ConnectionLost(_words(exc, "no answer in time")) from exc

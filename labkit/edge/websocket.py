@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from labkit.edge.address import exchange_address
 from labkit.wire.transport import ConnectionLost, NotSent, StreamConnection
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ class SocketStreams:
     """One exchange's WebSocket address, e.g. `wss://fstream.binance.com`.
 
     Args:
-        base_url: scheme and host, without a trailing path.
+        base_url: scheme, host and port; `ConfigError` if it is not that.
         open_timeout_ms: patience for connecting and the handshake together.
         close_timeout_ms: patience for the peer's farewell.
     """
 
     def __init__(self, base_url: str, *, open_timeout_ms: int, close_timeout_ms: int = 1000) -> None:
-        self._base_url = base_url.rstrip("/")
+        self._base_url = exchange_address(base_url, schemes=("ws", "wss"))
         self._open_timeout_seconds = open_timeout_ms / 1000
         self._close_timeout_seconds = close_timeout_ms / 1000
 
@@ -46,7 +47,7 @@ class SocketStreams:
         `ConnectionLost` if it goes silent or talks nonsense during the handshake.
         """
         from websockets.asyncio.client import connect
-        from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
+        from websockets.exceptions import InvalidHandshake, InvalidStatus
 
         class ConnectHere(connect):
             """`connect` without following redirects: labkit talks to the host it was told, to no other."""
@@ -72,7 +73,7 @@ class SocketStreams:
             raise ConnectionLost("the handshake timed out") from exc
         except InvalidHandshake as exc:
             raise ConnectionLost(f"the handshake failed: {exc}") from exc
-        except (OSError, InvalidURI) as exc:
+        except OSError as exc:
             raise NotSent(f"cannot connect: {exc}") from exc
         return _SocketStream(socket)
 

@@ -96,11 +96,6 @@ async def test_a_refused_connection_is_not_sent(http: MakeHttp) -> None:
             await http(f"http://127.0.0.1:{port}").send(HttpRequest(method="POST", path="/fapi/v1/order"))
 
 
-async def test_a_host_without_an_address_is_not_sent(http: MakeHttp) -> None:
-    with pytest.raises(NotSent):
-        await http("http://nowhere.invalid").send(HttpRequest(method="GET", path="/fapi/v1/ping"))
-
-
 async def test_a_tls_handshake_with_a_server_that_has_none_is_not_sent(echo: str, http: MakeHttp) -> None:
     with pytest.raises(NotSent):
         await http(echo.replace("http:", "https:")).send(HttpRequest(method="POST", path="/fapi/v1/order"))
