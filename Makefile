@@ -32,8 +32,10 @@ lab: setup
 	@$(BIN)/labkit lab --port $(PORT) --browser $(BROWSER)
 
 test: setup
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout 170 notebooks
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not deep"
+	@state=$$(mktemp -d) && LABKIT_DATA_DIR=$$state $(BIN)/python -m pytest -n 2 --dist loadfile \
+	  --nbval --nbval-current-env --nbval-cell-timeout 170 --timeout 400 notebooks; \
+	  status=$$?; rm -rf $$state; exit $$status
 
 deep: setup
 	@$(BIN)/python -m pytest -m deep --timeout 3000

@@ -6,12 +6,14 @@ A Lab reads `Snapshot`s and sends events; nothing that moves ever leaves the hos
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -128,9 +130,12 @@ class Lab:
             return snapshot_of_nothing(self.config, "failed", str(self._failure))
         if assembly is None or not assembly.scheduler.has_engine:
             return snapshot_of_nothing(self.config, "starting" if self._starting else "stopped", "")
-        if not self._host.is_alive():
-            return take_snapshot(assembly.scheduler)
-        return self._host.call(lambda: take_snapshot(assembly.scheduler, lag_ms=self._host.lag_ms))
+        scheduler = assembly.scheduler
+        try:
+            return self._host.call(lambda: take_snapshot(scheduler, lag_ms=self._host.lag_ms))
+        except (RuntimeError, CancelledError, FutureTimeout):
+            # The host has ended, perhaps this very moment: nothing moves any more, so looking is safe from here.
+            return take_snapshot(scheduler)
 
     def wait_for(self, what: str, timeout_seconds: float = 120.0) -> Any:
         """Block until something has happened, and return it.
@@ -154,17 +159,17 @@ class Lab:
             found[:] = _found(what, snapshot)
             return bool(found)
 
+        deadline = time.monotonic() + timeout_seconds
         # Looked at outside the lock: the host's thread notifies while it holds it.
-        remaining = timeout_seconds
         while not happened():
-            with self._news:
-                self._news.wait(min(POLL_SECONDS, remaining))
-            remaining -= POLL_SECONDS
-            if remaining <= 0:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 snapshot = self.snapshot()
                 raise TimeoutError(
                     f"no {what} within {timeout_seconds:g} s; the lab is {snapshot.state} {snapshot.state_detail}"
                 )
+            with self._news:
+                self._news.wait(min(POLL_SECONDS, left))
         return found[0]
 
     def prices(self) -> pd.DataFrame:
@@ -371,9 +376,8 @@ def live_in_virtual_time(
     Args:
         progress: told the market minutes lived, about every minute.
     """
-    loop = VirtualTimeLoop()
 
-    async def live() -> Snapshot:
+    async def live(loop: VirtualTimeLoop) -> Snapshot:
         assembly = await assemble_in_process(config, folder, loop)
         await assembly.start()
         try:
@@ -383,7 +387,21 @@ def live_in_virtual_time(
             await assembly.stop("the time is over")
         return sealed(snapshot, assembly)
 
-    return run_in_virtual_time(live(), loop)
+    def run() -> Snapshot:
+        loop = VirtualTimeLoop()
+        return run_in_virtual_time(live(loop), loop)
+
+    return _beside_any_loop(run)
+
+
+def _beside_any_loop(run: Callable[[], Snapshot]) -> Snapshot:
+    """Call `run`, which runs a loop of its own, from anywhere: beside a running loop (a notebook cell) in a thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return run()
+    with ThreadPoolExecutor(1, thread_name_prefix="labkit-virtual-time") as pool:
+        return pool.submit(run).result()
 
 
 def sealed(snapshot: Snapshot, assembly: Assembly) -> Snapshot:

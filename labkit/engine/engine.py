@@ -16,7 +16,7 @@ import msgspec
 
 from labkit.config import Config
 from labkit.domain import events as ev
-from labkit.domain.clock import DAY_MS, MINUTE_MS
+from labkit.domain.clock import DAY_MS, MINUTE_MS, utc_day
 from labkit.domain.commands import Command, Notify, PlaceOrder, SettleDoubt
 from labkit.domain.decisions import Action, Decision, Gate
 from labkit.domain.leverage_brackets import LeverageBracket
@@ -613,7 +613,9 @@ class Engine:
         if event.error:
             self._say("warning", f"report of {event.day} failed: {event.error}")
         else:
-            self.last_report_day = max(self.last_report_day, event.day)
+            # A report of a day that is still running is a preview; the day's own report is yet to come.
+            if utc_day(event.time_ms) > event.day:
+                self.last_report_day = max(self.last_report_day, event.day)
             self._say("info", f"report of {event.day} written")
         return []
 

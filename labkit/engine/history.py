@@ -89,6 +89,9 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
             case ev.MinuteClosed():
                 equity.append(EquityPoint(event.time_ms, engine.account.wallet_balance, engine.equity))
             case ev.LearningObserved():
+                if not learning and virtual_closed_before == 0:
+                    # The first note of a new trader counts what history taught it, before it lived itself.
+                    virtual_closed_before = event.virtual_closed
                 learning.append(LearningPoint(event.time_ms, event.learning))
                 virtual_closed = event.virtual_closed
             case ev.FundingPaid():

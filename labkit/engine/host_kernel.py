@@ -66,7 +66,10 @@ class KernelHost(threading.Thread):
         self._started.wait()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine on the host's loop from any other thread."""
+        """Run a coroutine on the host's loop from any other thread. Raises RuntimeError once the host has ended."""
+        if not self.is_alive():
+            coroutine.close()
+            raise RuntimeError("the host has ended")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def call(self, function: Callable[[], T], timeout_seconds: float = 10.0) -> T:

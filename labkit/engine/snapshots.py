@@ -137,8 +137,9 @@ def take_snapshot(scheduler: UnifiedScheduler, *, lag_ms: tuple[float, float] = 
         counts=msgspec.structs.replace(
             engine.counts,
             frames=monitor.frames,
-            virtual_closed=trader.virtual_closed,
-            learned_labels=trader.learned_labels,
+            # Every virtual position closes into one label; those of history are not of this run.
+            virtual_closed=max(0, trader.virtual_closed - scheduler.labels_from_history),
+            learned_labels=max(0, trader.learned_labels - scheduler.labels_from_history),
             reconnects=sum(stream.reconnects for stream in streams),
         ),
         loop_lag_ms_p50=lag_ms[0],

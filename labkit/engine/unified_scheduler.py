@@ -109,6 +109,8 @@ class UnifiedScheduler:
         }
         self.on_event: list[Callable[[ev.Event], None]] = []
         self.differing_minutes = 0
+        self.labels_from_history = 0
+        """Labels the trader had learned before it began to trade in this run."""
         self._streams = streams
         self._reporter = reporter
         self._checkpoints = Checkpoints(self.folder / "checkpoints")
@@ -234,6 +236,7 @@ class UnifiedScheduler:
         """Live through history, then keep the real and virtual loops. Open positions are guarded meanwhile."""
         self.state, self.state_detail = "warming_up", "the trader lives through history"
         await self._live_through_history()
+        self.labels_from_history = self.self_learning_trader.learned_labels
         self.state, self.state_detail = "running", ""
         self._spawn("virtual loop", self._loop(Loop.VIRTUAL, self._virtual))
         if self._reporter:

@@ -100,6 +100,7 @@ _CLIENT_ORDER_ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}\Z")
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
+Record = TypeVar("Record", bound=msgspec.Struct)
 
 
 class Window:
@@ -578,32 +579,36 @@ class RestRoutes:
         for symbol, figures in margin.positions.items():
             holding = account.holdings[symbol]
             positions.append(
-                AccountPosition(
-                    symbol=symbol,
-                    quantity=holding.position.quantity,
-                    unrealized_pnl=figures.unrealized_pnl,
-                    notional=figures.notional,
-                    initial_margin=figures.position_initial_margin + figures.open_order_initial_margin,
-                    maintenance_margin=figures.maintenance_margin,
-                    isolated_margin=holding.isolated_wallet + figures.unrealized_pnl if holding.isolated else ZERO,
-                    isolated_wallet=holding.isolated_wallet,
-                    update_time_ms=holding.update_time_ms,
+                _booked(
+                    AccountPosition(
+                        symbol=symbol,
+                        quantity=holding.position.quantity,
+                        unrealized_pnl=figures.unrealized_pnl,
+                        notional=figures.notional,
+                        initial_margin=figures.position_initial_margin + figures.open_order_initial_margin,
+                        maintenance_margin=figures.maintenance_margin,
+                        isolated_margin=holding.isolated_wallet + figures.unrealized_pnl if holding.isolated else ZERO,
+                        isolated_wallet=holding.isolated_wallet,
+                        update_time_ms=holding.update_time_ms,
+                    )
                 )
             )
         return encode_account(
-            AccountInfo(
-                wallet_balance=account.wallet_balance,
-                unrealized_pnl=margin.unrealized_pnl,
-                margin_balance=account.wallet_balance + margin.unrealized_pnl,
-                maintenance_margin=margin.maintenance_margin,
-                initial_margin=margin.position_initial_margin + margin.open_order_initial_margin,
-                available_balance=margin.available_balance,
-                position_initial_margin=margin.position_initial_margin,
-                open_order_initial_margin=margin.open_order_initial_margin,
-                cross_wallet_balance=account.cross_wallet,
-                cross_unrealized_pnl=margin.cross_unrealized_pnl,
-                max_withdraw_amount=margin.max_withdraw,
-                positions=tuple(positions),
+            _booked(
+                AccountInfo(
+                    wallet_balance=account.wallet_balance,
+                    unrealized_pnl=margin.unrealized_pnl,
+                    margin_balance=account.wallet_balance + margin.unrealized_pnl,
+                    maintenance_margin=margin.maintenance_margin,
+                    initial_margin=margin.position_initial_margin + margin.open_order_initial_margin,
+                    available_balance=margin.available_balance,
+                    position_initial_margin=margin.position_initial_margin,
+                    open_order_initial_margin=margin.open_order_initial_margin,
+                    cross_wallet_balance=account.cross_wallet,
+                    cross_unrealized_pnl=margin.cross_unrealized_pnl,
+                    max_withdraw_amount=margin.max_withdraw,
+                    positions=tuple(positions),
+                )
             ),
             update_time_ms=account.update_time_ms,
         )
@@ -619,17 +624,17 @@ class RestRoutes:
             max_withdraw_amount=margin.max_withdraw,
             update_time_ms=account.update_time_ms,
         )
-        return encode_balance([balance])
+        return encode_balance([_booked(balance)])
 
     def _position_risk(self, parameters: Parameters, now_ms: int) -> bytes:
         symbol = parameters.optional_symbol()
         symbols = [each for each in self._venue.desk.margin().positions if symbol in (None, each)]
-        return encode_position_risk(self._risks(symbols))
+        return encode_position_risk([_booked(risk) for risk in self._risks(symbols)])
 
     def _position_risk_v2(self, parameters: Parameters, now_ms: int) -> bytes:
         symbol = parameters.optional_symbol()
         symbols = [symbol] if symbol is not None else list(self._venue.boards)
-        return encode_position_risk_v2(zip(self._risks(symbols), self._configs(symbols), strict=True))
+        return encode_position_risk_v2(zip(map(_booked, self._risks(symbols)), self._configs(symbols), strict=True))
 
     def _risks(self, symbols: Sequence[str]) -> list[PositionRisk]:
         desk = self._venue.desk
@@ -785,3 +790,16 @@ def _page(
         if (start_ms is None or time_of(row) >= start_ms) and (end_ms is None or time_of(row) <= end_ms)
     ]
     return chosen[:limit] if from_the_start or start_ms is not None else chosen[-limit:]
+
+
+_ON_A_GRID = frozenset({"quantity", "entry_price", "break_even_price", "liquidation_price"})
+
+
+def _booked(record: Record) -> Record:
+    """`record` with its amounts of money in the eight decimals the exchange writes; nothing booked has more."""
+    amounts = {
+        name: quantize_money(value)
+        for name in record.__struct_fields__
+        if name not in _ON_A_GRID and isinstance(value := getattr(record, name), Decimal)
+    }
+    return msgspec.structs.replace(record, **amounts)

@@ -37,8 +37,9 @@ class Why:
             (
                 "Expected value",
                 f"{d.expected_value * 1e4:+.1f} bp = edge {d.edge * 1e4:.1f} - costs {costs * 1e4:.1f} "
-                f"(fees {d.fee_cost * 1e4:.1f}, spread {d.spread_cost * 1e4:.1f}, slippage {d.slippage_cost * 1e4:.1f}, "
-                f"funding {d.funding_cost * 1e4:.1f}, execution gap {d.execution_gap_cost * 1e4:.1f})",
+                f"(fees {d.fee_cost * 1e4:.1f}, spread {d.spread_cost * 1e4:.1f}, "
+                f"slippage {d.slippage_cost * 1e4:.1f}, funding {d.funding_cost * 1e4:.1f}, "
+                f"execution gap {d.execution_gap_cost * 1e4:.1f})",
             ),
             ("Bracket", f"stop {d.stop_distance:.2%}, target {d.target_distance:.2%}, {d.horizon_minutes} minutes"),
             ("Strongest inputs", ", ".join(f"{name} {value:+.3f}" for name, value in strongest) or "none"),

@@ -82,9 +82,7 @@ class Desk:
         self.minute_ms = NOW - 60_000
         self.trade_id = 0
         self.engine.apply(
-            ev.EngineStarted(
-                time_ms=NOW, epoch=1, market="test", disclosure="", symbols=("BTCUSDT",), config_hash=""
-            )
+            ev.EngineStarted(time_ms=NOW, epoch=1, market="test", disclosure="", symbols=("BTCUSDT",), config_hash="")
         )
         self.engine.apply(ev.RulesObserved(time_ms=NOW, rules={"BTCUSDT": RULES}, brackets={}))
         self.engine.apply(ev.Deposited(time_ms=NOW, amount=D("10000"), key="opening balance"))
@@ -337,9 +335,7 @@ def test_a_liquidation_is_adopted_and_ends_the_trade(long_desk: Desk) -> None:
 def test_an_intent_saved_before_a_crash_is_asked_about_at_the_next_start(desk: Desk) -> None:
     (placed,) = desk.decide(decision())
     commands = desk.engine.apply(
-        ev.EngineStarted(
-            time_ms=NOW + 5, epoch=2, market="test", disclosure="", symbols=("BTCUSDT",), config_hash=""
-        )
+        ev.EngineStarted(time_ms=NOW + 5, epoch=2, market="test", disclosure="", symbols=("BTCUSDT",), config_hash="")
     )
     assert commands == [SettleDoubt(intent=placed.intent, sent_at_ms=NOW)]
 
