@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
 
 from labkit.domain.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from labkit.domain.day_history import DayHistory
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 WIDTH_INCHES = 10.4
 DOTS_PER_INCH = 160
+PALETTE = 96
 CSS_DOTS_PER_INCH = 96
 
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
@@ -53,9 +55,12 @@ class Chart(Figure):
 
     def png(self) -> bytes:
         """The picture. The same figure gives the same bytes: no time or version is written into it."""
-        file = io.BytesIO()
-        self.savefig(file, format="png", metadata={"Software": None})
-        return file.getvalue()
+        drawn, packed = io.BytesIO(), io.BytesIO()
+        self.savefig(drawn, format="png")
+        # A chart has few colours: a palette makes the picture a third of the size, and nobody sees the difference.
+        with Image.open(drawn) as picture:
+            picture.convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
+        return packed.getvalue()
 
     def __repr__(self) -> str:
         return self.description
