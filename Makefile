@@ -31,8 +31,10 @@ $(STAMP): pyproject.toml constraints.txt
 lab: setup
 	@$(BIN)/labkit lab --port $(PORT) --browser $(BROWSER)
 
+# Browser tests run by themselves: Playwright keeps an event loop running in its thread.
 test: setup
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not deep"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not deep and not browser"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not deep and browser"
 	@state=$$(mktemp -d) && LABKIT_DATA_DIR=$$state $(BIN)/python -m pytest -n 2 --dist loadfile \
 	  --nbval --nbval-current-env --nbval-cell-timeout 170 --timeout 400 notebooks; \
 	  status=$$?; rm -rf $$state; exit $$status
