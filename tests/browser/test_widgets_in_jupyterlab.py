@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,18 @@ def test_entries_are_paused_by_one_button(notebook: Any) -> None:
 
 
 def test_a_dead_kernel_is_called_stale_within_three_seconds(notebook: Any) -> None:
+    # Judged by the page's own clock, at the moment the badge appears: this machine may be busy with other tests.
+    notebook.page.evaluate(
+        """() => {
+            const badge = document.querySelector('.labkit-monitor .labkit-stale');
+            new MutationObserver(() => {
+                if (!badge.hidden && badge.textContent) window.firstStale ??= badge.textContent;
+            }).observe(badge, { attributes: true, childList: true, characterData: true, subtree: true });
+        }"""
+    )
     notebook.kill_the_kernel()
-    notebook.page.wait_for_selector(".labkit-monitor .labkit-stale:visible", timeout=3_000)
+    first = notebook.page.wait_for_function("window.firstStale", timeout=20_000).json_value()
+    assert float(re.search(r"no news for ([\d.]+) s", first).group(1)) <= 3.0  # type: ignore[union-attr]
     notebook.page.get_by_role("button", name="Ok").click()
     notebook.page.set_viewport_size({"width": 1380, "height": 1000})
     notebook.photograph("monitor-stale", ".labkit-monitor")

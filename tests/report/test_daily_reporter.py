@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import nbformat
@@ -24,11 +25,6 @@ from labkit.store.journal import Journal, Record
 
 MakeDay = Callable[..., DayHistory]
 DAY = "2026-01-05"
-CHROMIUM = Path("/usr/bin/chromium")
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 SMUGGLED = "<script>document.title='smuggled'</script><img src=http://127.0.0.1:9/x onerror=alert(1)>"
 
 
@@ -85,26 +81,20 @@ def test_the_index_lists_the_day_with_the_figures_of_its_page(written: Path, mak
 
 
 @pytest.mark.browser
-def test_opened_without_a_network_the_page_asks_for_nothing_and_runs_nothing(written: Path) -> None:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}")
-    from playwright.sync_api import sync_playwright
-
+def test_opened_without_a_network_the_page_asks_for_nothing_and_runs_nothing(written: Path, chromium: Any) -> None:
     requests: list[str] = []
     complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=CHROMIUM_ARGUMENTS)
-        context = browser.new_context(offline=True)
-        page = context.new_page()
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: complaints.append(message.text))
-        for path in (written, written.parent / "index.html"):
-            page.goto(path.as_uri())
-            assert page.title().startswith("labkit · ")
-        page.goto(written.as_uri())
-        drawn = page.eval_on_selector_all("img", "images => images.map(image => image.naturalWidth)")
-        width = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        browser.close()
+    context = chromium.new_context(offline=True)
+    page = context.new_page()
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    for path in (written, written.parent / "index.html"):
+        page.goto(path.as_uri())
+        assert page.title().startswith("labkit · ")
+    page.goto(written.as_uri())
+    drawn = page.eval_on_selector_all("img", "images => images.map(image => image.naturalWidth)")
+    width = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    context.close()
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
     assert complaints == []
     assert len(drawn) == 6

@@ -1,7 +1,7 @@
 // What both widgets share: receiving frames, telling how old they are, and changing only the text that differs.
 // One feed per widget model; every place the widget is shown reads the same feed.
 
-const STALE_AFTER_MS = 2500; // without any message; a living kernel sends one every second at least
+const STALE_AFTER_MS = 2200; // without any message; a living kernel sends one every second at least
 const ACKNOWLEDGE_EVERY_MS = 4000;
 const RESYNC_EVERY_MS = 1500;
 const HISTORY_POINTS = 90;
