@@ -265,6 +265,13 @@ _LISTS = {"symbols", "tapes"}
 def _check_name(dotted: str, source: str) -> None:
     if dotted in FIELDS:
         return
+    if any(word in dotted.lower() for word in ("key", "secret", "token", "password")):
+        raise ConfigError(
+            f"setting {dotted!r} (from {source}) looks like a secret, and secrets are not settings: put them into the "
+            "environment as LABKIT_API_KEY and LABKIT_API_SECRET, remove them here, and revoke the key if this file "
+            "or notebook was ever shared (value not shown)",
+            field=dotted,
+        )
     near = difflib.get_close_matches(dotted, FIELDS, n=1, cutoff=0.4) or [
         name for name in FIELDS if name.rpartition(".")[2] == dotted
     ]

@@ -51,6 +51,8 @@ class Decider(Protocol):
 
     def mark_virtual(self, quotes: Mapping[str, Quote]) -> None: ...
 
+    def observe_execution(self, symbol: str, real_minus_virtual: float) -> None: ...
+
 
 class IntentRecord(msgspec.Struct):
     """The life of one order intent as far as it is known."""
@@ -59,6 +61,8 @@ class IntentRecord(msgspec.Struct):
     state: IntentState
     created_ms: int
     decision: Decision | None = None
+    expected_price: Decimal | None = None
+    """What the quote at hand promised when the order was decided on."""
     order_id: int = 0
     order_status: OrderStatus | None = None
     original_quantity: Decimal = ZERO
@@ -80,6 +84,8 @@ class OpenTrade(msgspec.Struct):
     entry_order: str
     entry_reason: str
     plan: ExitPlan | None
+    execution_gap: Decimal = ZERO
+    """What its fills paid better (positive) or worse than the quotes they were decided on, in quote asset."""
     entry_quantity: Decimal = ZERO
     entry_notional: Decimal = ZERO
     exit_quantity: Decimal = ZERO
@@ -297,7 +303,8 @@ class Engine:
                 decision, entry = self._enter(decision, event, equity)
                 commands += entry
             elif decision.action is Action.EXIT:
-                commands += self._close(decision.symbol, decision.primary_reason)
+                quote = event.quotes.get(decision.symbol)
+                commands += self._close(decision.symbol, decision.primary_reason, quote=quote)
             self.last_decisions[decision.symbol] = decision
             final.append(decision)
         self.new_decisions = tuple(final)
@@ -343,16 +350,20 @@ class Engine:
                 [],
             )
         side = Side.BUY if decision.side > 0 else Side.SELL
-        return decision, [self._place(symbol, side, quantity, reason="entry", reduce_only=False, decision=decision)]
+        return decision, [
+            self._place(symbol, side, quantity, reason="entry", reduce_only=False, decision=decision, quote=quote)
+        ]
 
-    def _close(self, symbol: str, reason: str, quantity: Decimal | None = None) -> list[Command]:
+    def _close(
+        self, symbol: str, reason: str, quantity: Decimal | None = None, *, quote: Quote | None = None
+    ) -> list[Command]:
         """A reduce-only market order for what is open, unless one is already under way."""
         position = self.position(symbol)
         if not position.is_open or self.closing(symbol):
             return []
         side = Side.SELL if position.quantity > 0 else Side.BUY
         size = abs(position.quantity) if quantity is None else min(quantity, abs(position.quantity))
-        return [self._place(symbol, side, size, reason=reason, reduce_only=True)]
+        return [self._place(symbol, side, size, reason=reason, reduce_only=True, quote=quote)]
 
     def _place(
         self,
@@ -363,6 +374,7 @@ class Engine:
         reason: str,
         reduce_only: bool,
         decision: Decision | None = None,
+        quote: Quote | None = None,
     ) -> Command:
         self._numbered += 1
         intent = OrderIntent(
@@ -374,7 +386,10 @@ class Engine:
             reduce_only=reduce_only,
             reason=reason,
         )
-        self.intents[intent.client_order_id] = IntentRecord(intent, IntentState.SAVED, self.now_ms, decision)
+        expected = (quote.ask_price if side is Side.BUY else quote.bid_price) if quote else None
+        self.intents[intent.client_order_id] = IntentRecord(
+            intent, IntentState.SAVED, self.now_ms, decision, expected_price=expected
+        )
         self._order_times.append(self.now_ms)
         self._count(orders=1)
         return PlaceOrder(intent=intent)
@@ -390,7 +405,7 @@ class Engine:
                 self._touch()
                 trade.plan = advanced
             if reason := exit_reason(trade.plan, position.sign, quote, event.time_ms):
-                commands += self._close(symbol, reason)
+                commands += self._close(symbol, reason, quote=quote)
         return commands
 
     def _virtual_ticked(self, event: ev.VirtualTicked) -> list[Command]:
@@ -461,7 +476,9 @@ class Engine:
         """Keep the round trip: entries open or extend it, reductions earn, flat ends it; a flip does both."""
         intent = record.intent
         opening = after.sign != 0 and (before.sign == 0 or before.sign != after.sign)
-        reduced = ZERO
+        reduced = gap = ZERO
+        if record.expected_price is not None:
+            gap = (record.expected_price - fill.price) * fill.signed_quantity
         if before.sign and before.sign != fill.side.sign:
             reduced = min(fill.quantity, abs(before.quantity))
             trade = self.trades[fill.symbol]
@@ -469,6 +486,7 @@ class Engine:
             trade.exit_notional += reduced * fill.price
             trade.realized_pnl += realized
             trade.commission += fill.commission
+            trade.execution_gap += gap
             if after.sign != before.sign:
                 self._end_trade(trade, before.sign, intent, fill.trade_time_ms)
         if after.sign and fill.side.sign == after.sign:
@@ -486,6 +504,7 @@ class Engine:
             trade.entry_notional += (fill.quantity - reduced) * fill.price
             if not reduced:
                 trade.commission += fill.commission
+                trade.execution_gap += gap
             rules = self.rules.get(fill.symbol)
             if record.decision and rules:
                 trade.plan = make_exit_plan(
@@ -511,6 +530,9 @@ class Engine:
             exit_order=intent.client_order_id,
         )
         self.closed_trades.append(closed)
+        if trade.symbol in self.symbols:
+            # The label of a trade is its virtual twin's; what the real one teaches is how much worse it was filled.
+            self.decider.observe_execution(trade.symbol, float(trade.execution_gap / trade.entry_notional))
         self._count(positions_closed=1)
         self._say(
             "info", f"{closed.symbol}: {closed.side} closed by {closed.exit_reason}, net {closed.net_pnl:.4f} USDT"

@@ -46,6 +46,9 @@ class RecordedDecisions:
     def mark_virtual(self, quotes: Mapping[str, Quote]) -> None:
         return
 
+    def observe_execution(self, symbol: str, real_minus_virtual: float) -> None:
+        return
+
 
 class _SteppedAlong:
     """Steps the live trader through recorded minutes, and answers with the record."""
@@ -75,6 +78,9 @@ class _SteppedAlong:
 
     def mark_virtual(self, quotes: Mapping[str, Quote]) -> None:
         return
+
+    def observe_execution(self, symbol: str, real_minus_virtual: float) -> None:
+        self._trader.observe_execution(symbol, real_minus_virtual)
 
 
 class Recovered(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ anything else is done.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,6 +42,8 @@ from labkit.wire.transport import StreamTransport
 REAL_LOOP_MS = 60 * SECOND_MS
 VIRTUAL_LOOP_MS = 10 * SECOND_MS
 MONITOR_LOOP_MS = SECOND_MS
+
+LOOKS_PER_WALL_SECOND = 10
 
 SETTLE_MS = 2 * SECOND_MS
 """How long after the minute the real loop runs: closed candles arrive a little after their close."""
@@ -104,7 +107,7 @@ class UnifiedScheduler:
         self.loops = {
             Loop.REAL: Deadlines(Loop.REAL, REAL_LOOP_MS, offset_ms=SETTLE_MS),
             Loop.VIRTUAL: Deadlines(Loop.VIRTUAL, VIRTUAL_LOOP_MS),
-            Loop.MONITOR: Deadlines(Loop.MONITOR, MONITOR_LOOP_MS),
+            Loop.MONITOR: Deadlines(Loop.MONITOR, _monitor_interval_ms(self.clock.speed)),
             Loop.REPORT: Deadlines(Loop.REPORT, DAY_MS, offset_ms=_report_offset_ms(config.report.at_utc)),
         }
         self.on_event: list[Callable[[ev.Event], None]] = []
@@ -485,6 +488,16 @@ class UnifiedScheduler:
             self.state, self.failure = "failed", error
             self.state_detail = f"{task.get_name()}: {type(error).__name__}: {error}"
             asyncio.get_running_loop().create_task(self._wind_down())
+
+
+def _monitor_interval_ms(speed: float) -> int:
+    """One second; in a lab that runs faster than life, at most ten looks a wall second.
+
+    Quotes that trigger an exit are acted on as they come, whatever the interval.
+    """
+    if not math.isfinite(speed):
+        return MONITOR_LOOP_MS
+    return MONITOR_LOOP_MS * max(1, math.ceil(speed / LOOKS_PER_WALL_SECOND))
 
 
 def _report_offset_ms(at_utc: str) -> int:

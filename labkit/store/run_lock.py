@@ -9,7 +9,7 @@ from typing import IO
 
 import msgspec
 
-from labkit.errors import AlreadyRunning
+from labkit.errors import AlreadyRunning, ConfigError
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -33,12 +33,18 @@ class RunLock:
 
         Raises:
             AlreadyRunning: another process (or this one, a second time) holds it; names the owner.
+        ConfigError: the folder cannot be made or written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / "lock"
-        # Opened for append: truncating before the lock is ours would erase the owner's name.
-        file = open(path, "ab+")  # noqa: SIM115 - held open for the life of the lock
-        os.chmod(path, 0o600)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Opened for append: truncating before the lock is ours would erase the owner's name.
+            file = open(path, "ab+")  # noqa: SIM115 - held open for the life of the lock
+            os.chmod(path, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                f"setting data_dir: cannot keep state in {folder}: {error.strerror}", field="data_dir"
+            ) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -78,6 +78,7 @@ def test_a_run_over_sockets_prints_the_same_figures_and_seals_its_ledger(tmp_pat
         pytest.param(["--set", "nonsense"], "NAME=VALUE", id="no value"),
         pytest.param(["--speed", "fast"], "'fast' is neither", id="speed"),
         pytest.param(["--speed", "max", "--set", "symbols=BTCUSD"], "BTCUSDT", id="unknown symbol"),
+        pytest.param(["--set", "api_secret=abc"], "secrets are not settings", id="key in the wrong place"),
         pytest.param(["--tape", "/no/such/tape.gz"], "no such file", id="missing tape"),
     ],
 )
@@ -99,6 +100,24 @@ def test_a_foreign_or_truncated_tape_is_refused_by_name(tmp_path: Path, content:
     assert done.returncode == 2
     assert str(tape) in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    done = labkit("run", "--speed", "max", "--minutes", "1", "--data-dir", str(tmp_path / "file" / "state"))
+    assert done.returncode == 2
+    assert "cannot keep state" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_ctrl_c_in_virtual_time_leaves_a_ledger_that_opens_and_balances(tmp_path: Path) -> None:
+    run = begin("run", "--minutes", "100000", "--speed", "max", "--data-dir", str(tmp_path), *SMALL)
+    wait_for_fills(tmp_path, run)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=90)
+    assert run.returncode == 130, err
+    assert "Traceback" not in err
+    assert balance(tmp_path).counts.fills > 0
 
 
 def test_a_second_engine_on_the_same_folder_is_refused_and_told_the_first_ones_process(tmp_path: Path) -> None:

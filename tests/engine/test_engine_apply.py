@@ -76,8 +76,8 @@ def decision(action: Action = Action.ENTER_LONG, **changes: object) -> Decision:
 class Desk:
     """An engine with money in its account, and the few events a test tells it."""
 
-    def __init__(self) -> None:
-        self.decider = RecordedDecisions()
+    def __init__(self, decider: RecordedDecisions | None = None) -> None:
+        self.decider = decider or RecordedDecisions()
         self.engine = Engine(Config(symbols=("BTCUSDT",)), self.decider)
         self.minute_ms = NOW - 60_000
         self.trade_id = 0
@@ -265,6 +265,26 @@ def test_a_closed_trade_tells_its_price_pnl_and_its_fees(long_desk: Desk) -> Non
     assert closed.commission == D("39.920") * (D("101.3") + D("100.2")) * D("0.0005")
     assert closed.net_pnl == closed.realized_pnl - closed.commission
     assert (closed.side, closed.exit_reason) == ("long", "take_profit")
+
+
+class Listener(RecordedDecisions):
+    """A decider that remembers what it was told of execution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gaps: list[tuple[str, float]] = []
+
+    def observe_execution(self, symbol: str, real_minus_virtual: float) -> None:
+        self.gaps.append((symbol, real_minus_virtual))
+
+
+def test_a_closed_trade_teaches_how_much_worse_it_was_filled_than_its_quotes_promised() -> None:
+    listener = Listener()
+    desk = Desk(listener)
+    desk.fill(desk.decide(decision())[0], "100.3")  # promised 100.2
+    (placed,) = desk.look(quote("101.3", "101.5"))
+    desk.fill(placed, "101.2")  # promised 101.3
+    assert listener.gaps == [("BTCUSDT", pytest.approx(-0.2 / 100.3))]
 
 
 def test_a_fill_told_twice_is_booked_once(desk: Desk) -> None:

@@ -13,10 +13,11 @@ from labkit.domain.clock import utc_day
 from labkit.domain.snapshot import Snapshot
 from labkit.engine.history import days_in, read_day
 from labkit.engine.ledger import LEDGER_FILE, Ledger
-from labkit.engine.recovery import fold
+from labkit.engine.recovery import Checkpoints, fold, recover
 from labkit.errors import ConfigError
 from labkit.paper.paper_exchange import JOURNAL_NAME
 from labkit.store.journal import Journal
+from labkit.trader.self_learning_trader import SelfLearningTrader
 from tests.lab.conftest import live, small_config
 
 Lived = tuple[Path, Snapshot]
@@ -97,27 +98,22 @@ def test_a_second_start_goes_on_where_the_first_ended(tmp_path: Path) -> None:
     assert second.entries_paused == ""
 
 
-def test_the_trader_stands_after_a_restart_where_it_would_have_stood_without(tmp_path: Path) -> None:
-    from labkit.engine.recovery import Checkpoints, recover
-    from labkit.trader.self_learning_trader import SelfLearningTrader
-
-    live(tmp_path, 15)
+def test_the_trader_stands_after_a_crash_where_it_stood_before_it(tmp_path: Path) -> None:
+    live(tmp_path, 25)
     config = small_config()
-    # Forget the checkpoint written at the end: the trader must get there by stepping through recorded minutes.
-    ledger = Ledger.open(tmp_path, read_only=True)
-    hashes = [e.event for e in ledger.entries() if isinstance(e.event, ev.TraderCheckpointed)]
-    (tmp_path / "checkpoints" / f"{hashes[-1].state_hash}.state").rename(tmp_path / "kept.state")
+    whole = [entry for entry in Ledger.open(tmp_path, read_only=True).entries()]
+    hashes = [e.event.state_hash for e in whole if isinstance(e.event, ev.TraderCheckpointed)]
+
+    # A crash writes no last checkpoint: the ledger without it must lead to the same state by stepping alone.
+    cut = Ledger.open(tmp_path / "cut")
+    for entry in whole[:-1]:
+        if not (isinstance(entry.event, ev.TraderCheckpointed) and entry.event.state_hash == hashes[-1]):
+            cut.append(entry.event, entry.decisions)
     trader = SelfLearningTrader(config)
-    trader.restore(Checkpoints(tmp_path / "checkpoints").load(hashes[0].state_hash))
-    for entry in ledger.entries():
-        event = entry.event
-        if isinstance(event, ev.MinuteClosed):
-            trader.step(
-                event.open_time_ms, event.bars, quotes=event.quotes, marks=event.marks, held={}, equity_drawdown=0.0
-            )
-    assert trader.state_hash() == hashes[-1].state_hash
-    (tmp_path / "kept.state").rename(tmp_path / "checkpoints" / f"{hashes[-1].state_hash}.state")
-    assert recover(config, ledger, SelfLearningTrader(config), Checkpoints(tmp_path / "checkpoints")).entries > 0
+    recovered = recover(config, cut, trader, Checkpoints(tmp_path / "checkpoints"))
+    assert trader.state_hash() == hashes[-1] != hashes[0]
+    assert recovered.differing_minutes == 0
+    assert recovered.engine.counts.positions_closed > 0
 
 
 def test_an_account_is_not_traded_on_another_market(tmp_path: Path) -> None:
