@@ -140,7 +140,20 @@ class OrderDesk:
     def _start(self, coroutine: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # What was left undone is found by the next reconciliation; that it failed is told now.
+            self._submit(
+                ev.FeedChanged(
+                    time_ms=self._clock.now_ms(),
+                    what="order desk",
+                    healthy=False,
+                    cause=f"{type(error).__name__}: {error}",
+                )
+            )
 
     async def _place(self, intent: OrderIntent) -> None:
         try:

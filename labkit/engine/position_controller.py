@@ -13,7 +13,7 @@ from labkit.domain import events as ev
 from labkit.domain.clock import Clock
 from labkit.domain.market_events import Quote
 from labkit.engine.engine import Engine
-from labkit.errors import BreakerOpen, ExchangeError, LocalProtocolError, WouldExceedLimit
+from labkit.errors import BreakerOpen, ExchangeError, LocalProtocolError, RemoteProtocolError, WouldExceedLimit
 from labkit.exchange.binance_client import BinanceClient
 from labkit.market.websocket_monitor import WebSocketMonitor
 from labkit.trader.exits import exit_reason
@@ -78,7 +78,7 @@ class PositionController:
     async def _rest_quote(self, symbol: str) -> Quote | None:
         try:
             quote = await self.binance_client.ticker_book(symbol)
-        except (ExchangeError, BreakerOpen, WouldExceedLimit):
+        except (ExchangeError, BreakerOpen, WouldExceedLimit, RemoteProtocolError):
             return None
         self.rest_quotes_used += 1
         return quote

@@ -30,7 +30,15 @@ from labkit.engine.order_desk import OrderDesk
 from labkit.engine.position_controller import PositionController
 from labkit.engine.recovery import Checkpoints, recover
 from labkit.engine.schedule import Deadlines
-from labkit.errors import BreakerOpen, ConfigError, ExchangeError, ReportFailed, UnknownSymbol, WouldExceedLimit
+from labkit.errors import (
+    BreakerOpen,
+    ConfigError,
+    ExchangeError,
+    RemoteProtocolError,
+    ReportFailed,
+    UnknownSymbol,
+    WouldExceedLimit,
+)
 from labkit.exchange.binance_client import BinanceClient
 from labkit.exchange.circuit_breaker import BreakerLevel
 from labkit.exchange.user_stream import UserStream
@@ -51,7 +59,7 @@ SETTLE_MS = 2 * SECOND_MS
 CHECKPOINT_EVERY_MINUTES = 240
 LEARNING_EVERY_MINUTES = 10
 
-ASKING_FAILED = (ExchangeError, BreakerOpen, WouldExceedLimit)
+ASKING_FAILED = (ExchangeError, BreakerOpen, WouldExceedLimit, RemoteProtocolError)
 
 
 class Reporter(Protocol):
