@@ -1,1 +1,0 @@
-"""Looking back and forward with the same decision code: backtests, sweeps, statistics."""
