@@ -189,9 +189,7 @@ class Venue:
         """
         self.advance(now_ms)
         if request.path.startswith(admin.PREFIX):
-            response = admin.answer(self, request, now_ms)
-            self.advance(now_ms)
-            return response
+            return admin.answer(self, request, now_ms)
         response = self._rest.handle(request, now_ms, received_ms=now_ms if received_ms is None else received_ms)
         self._finish_step()
         return response

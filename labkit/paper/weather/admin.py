@@ -35,8 +35,10 @@ def answer(venue: Venue, request: HttpRequest, now_ms: int) -> HttpResponse:
                 pass
             case "POST", "weather":
                 venue.weather.begin(_script(request.body), now_ms)
+                venue.advance(now_ms)
             case "DELETE", "weather":
                 venue.weather.clear(now_ms)
+                venue.advance(now_ms)
             case "GET", "executions":
                 return _reply(truth_table(venue.desk))
             case _:
