@@ -29,7 +29,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_running_lab_is_given_weather_and_fair_weather_again(tmp_path: Path) -> None:
     lab = labkit.start(
         data_dir=str(tmp_path),
-        speed=60,
+        speed=10,
         symbols=["BTCUSDT"],
         paper={"history_days": 1},
         trader={"warm_up_minutes": 600},
