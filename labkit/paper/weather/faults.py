@@ -192,7 +192,7 @@ FAULTS: dict[str, Fault] = {fault.name: fault for fault in _ALL}
 
 NOT_WEATHER: dict[str, str] = {
     "N09": "needs two frames in one TCP segment, which a server cannot promise",
-    "N12": "the shape of TCP segments is the kernel's affair; fragmented frames are in the edge's own tests",
+    "N12": "the shape of TCP segments is the kernel's affair",
     "N18": "the way from client to server is not the exchange's to break",
     "X13": "a listing, not a fault: any symbol with such a name will do",
     "X15": "how the exchange always behaves: an id is taken while its order is open",
