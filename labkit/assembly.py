@@ -30,6 +30,7 @@ from labkit.paper.market_source import MarketSource
 from labkit.paper.market_tape import TapeMarket
 from labkit.paper.paper_exchange import PaperExchange, StoredVenueJournal, resume_ms
 from labkit.paper.venue import Venue
+from labkit.paper.weather.script import find_script
 from labkit.store.journal import Journal
 from labkit.store.run_lock import Owner, RunLock
 
@@ -192,7 +193,10 @@ async def assemble_in_process(config: Config, folder: Path, loop: VirtualTimeLoo
         lock.release()
         raise
     try:
-        venue = Venue(source, config.paper, api_key=IN_PROCESS_KEY, api_secret=IN_PROCESS_KEY, journal=journal)
+        weather = find_script(config.paper.weather) if config.paper.weather else None
+        venue = Venue(
+            source, config.paper, api_key=IN_PROCESS_KEY, api_secret=IN_PROCESS_KEY, journal=journal, weather=weather
+        )
         exchange = InProcessExchange(venue, clock)
         client = BinanceClient(exchange, clock, config.client, Credentials(IN_PROCESS_KEY, IN_PROCESS_KEY))
         scheduler = UnifiedScheduler(

@@ -1,4 +1,4 @@
-"""The command line: `labkit lab · run · exchange · doctor`.
+"""The command line: `labkit lab · run · exchange · weather · doctor`.
 
 Results go to standard output, progress and errors to standard error. A person's mistake is one clear line and exit
 status 2; a failure of the lab is status 1; Ctrl-C ends cleanly with status 130.
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=int, help="fixes all randomness (default 1)")
     run.add_argument("--data-dir", metavar="DIR", help="where state is kept (default: a new folder in data/runs)")
     run.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    _add_weather(run)
     _add_settings(run)
     run.set_defaults(run=_run)
 
@@ -69,8 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     exchange.add_argument("--seed", type=int, help="of the simulated market (default 1)")
     exchange.add_argument("--speed", type=_positive, default=1.0, help="market seconds per second (default 1)")
     exchange.add_argument("--data-dir", metavar="DIR", help="where the account survives (default: nowhere)")
+    _add_weather(exchange)
     _add_settings(exchange)
     exchange.set_defaults(run=_exchange)
+
+    weather = commands.add_parser("weather", help="faults on demand: what there is, and how labkit stands it")
+    weather.add_argument("what", choices=("ls", "table"), help="the faults and weathers by name; or try them all")
+    weather.set_defaults(run=_weather)
 
     doctor = commands.add_parser("doctor", help="check this installation")
     doctor.add_argument("--compile", action="store_true", help="compile what is compiled at first use")
@@ -82,6 +88,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting, e.g. trader.horizon_minutes=60"
     )
+
+
+def _add_weather(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weather", metavar="NAME|FILE", help="faults on demand (labkit weather ls)")
 
 
 def _positive(text: str) -> float:
@@ -100,6 +110,12 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         settings[name] = value.split(",") if name in ("symbols", "tapes") else value
     if options.seed is not None:
         settings["seed"] = options.seed
+    if options.weather is not None:
+        from labkit.paper.weather.script import find_script
+
+        # Looked up here too, so that a slip is told before anything is begun.
+        find_script(options.weather)
+        settings["paper.weather"] = options.weather
     return settings
 
 
@@ -303,6 +319,30 @@ async def _serve(config: Config, port: int, folder: Path | None) -> int:
             await stop.wait()
         finally:
             await exchange.stop()
+    return 0
+
+
+# -- weather ---------------------------------------------------------------------------------------------------
+
+
+def _weather(options: argparse.Namespace) -> int:
+    from labkit.paper.weather.faults import FAULTS
+    from labkit.paper.weather.script import WEATHERS
+    from labkit.research.weather_trials import TRIALS, table
+
+    if options.what == "table":
+        rows = []
+        for row in table(TRIALS):
+            print(row, flush=True)
+            rows.append(row)
+        return FAILED if any(row.failed for row in rows) else 0
+    print("Weathers (--weather NAME, lab.weather(NAME)):")
+    for script in WEATHERS.values():
+        print(f"  {script.name:<26}{script.description}")
+    print("Faults (for scripts of your own):")
+    for fault in FAULTS.values():
+        told = ", ".join(f"{name}={value}" for name, value in fault.parameters.items())
+        print(f"  {fault.name:<26}{fault.summary} [{' '.join(fault.catalogue)}]{f'  ({told})' if told else ''}")
     return 0
 
 

@@ -113,6 +113,10 @@ class PaperConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Momentum drift of the simulated market in units of one minute's volatility (0 = no edge). Always disclosed."""
     quotes_per_second: Annotated[float, Meta(gt=0, le=50)] = 1.0
     """Simulated quote updates per symbol and market second."""
+    weather: str = ""
+    """Faults on demand: the name of a ready-made weather (`labkit weather ls`) or a script (.toml, .json)."""
+    weather_after_seconds: NonNegative = 60.0
+    """So many seconds of life pass before the weather begins, so that the lab can open its books in peace."""
 
 
 class ReportConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -34,6 +34,10 @@ from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.recovery import fold
 from labkit.engine.snapshots import snapshot_of_nothing, snapshot_of_past, take_snapshot
 from labkit.errors import ConfigError, LabkitError
+from labkit.paper.truth_table import IntentTruth, truth_table
+from labkit.paper.venue import Venue
+from labkit.paper.weather.admin import status as weather_status
+from labkit.paper.weather.script import find_script
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
     from labkit.widgets.live_monitor import LiveMonitor
     from labkit.widgets.position_table import PositionTable
     from labkit.widgets.why import Why
+
+T = TypeVar("T")
 
 STOP_SECONDS = 8.0
 EXIT_SECONDS = 1.5
@@ -240,6 +246,11 @@ class Lab:
         """Close every open position. Returns at once."""
         self._do(lambda: self._running().scheduler.position_controller.close())
 
+    @property
+    def weather(self) -> WeatherControl:
+        """Faults on demand: `lab.weather("storm")`, `lab.weather.clear()`, `lab.weather` shows what there is."""
+        return WeatherControl(self)
+
     def pause_entries(self, reason: str = "asked to") -> None:
         """No new positions from now on; exits go on."""
         self._submit(ev.EntriesPaused(time_ms=self._now_ms(), paused=True, reason=reason))
@@ -315,6 +326,52 @@ class Lab:
 
 
 POLL_SECONDS = 0.25
+
+
+class WeatherControl:
+    """The weather of a lab's paper exchange; shows itself in a notebook."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    def __call__(self, name_or_path: str, *, seed: int | None = None) -> WeatherControl:
+        """Have a ready-made weather (`labkit weather ls`), or the script in a file, from now on.
+
+        Raises:
+            ConfigError: there is no such weather.
+        """
+        script = find_script(name_or_path, seed=seed)
+        self._do(lambda venue, now_ms: venue.weather.begin(script, now_ms))
+        return self
+
+    def clear(self) -> WeatherControl:
+        """Fair weather again."""
+        self._do(lambda venue, now_ms: venue.weather.clear(now_ms))
+        return self
+
+    def status(self) -> dict[str, Any]:
+        """What weather there is, and how often each fault struck."""
+        return self._do(lambda venue, now_ms: weather_status(venue))
+
+    def executions(self) -> dict[str, IntentTruth]:
+        """The exchange's own truth table: what became of every client order id."""
+        return self._do(lambda venue, now_ms: truth_table(venue.desk))
+
+    def _do(self, wish: Callable[[Venue, int], T]) -> T:
+        assembly = self._lab._running()
+
+        def on_its_thread() -> T:
+            venue, now_ms = assembly.exchange.venue, assembly.clock.now_ms()
+            done = wish(venue, now_ms)
+            venue.advance(now_ms)
+            return done
+
+        return self._lab._host.call(on_its_thread)
+
+    def __repr__(self) -> str:
+        status = self.status()
+        struck = ", ".join(f"{fault} {count}x" for fault, count in status["strikes"].items())
+        return f"Weather({status['weather'] or 'fair'}; struck: {struck or 'nothing'})"
 
 
 class ReportPage:

@@ -9,21 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labkit.edge.address import exchange_address
-from labkit.wire.transport import ConnectionLost, NotSent, StreamConnection
+from labkit.wire.transport import ConnectionLost, HandshakeRefused, NotSent, StreamConnection
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
 PING_SECONDS = 3.0
 MAX_FRAME_BYTES = 1 << 20
-
-
-class HandshakeRefused(NotSent):
-    """The exchange answered the WebSocket handshake with an HTTP error; `http_status` is that answer."""
-
-    def __init__(self, message: str, *, http_status: int) -> None:
-        super().__init__(message)
-        self.http_status = http_status
 
 
 class SocketStreams:

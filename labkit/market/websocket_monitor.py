@@ -21,7 +21,7 @@ from labkit.domain.clock import Clock
 from labkit.domain.market_events import INTERVAL_MS, Bar, DepthDiff, MarkPrice, Quote, Trade
 from labkit.domain.snapshot import StreamRow, SymbolRow
 from labkit.edge.clocks import SystemClock
-from labkit.edge.websocket import HandshakeRefused, SocketStreams
+from labkit.edge.websocket import SocketStreams
 from labkit.errors import ConfigError, RemoteProtocolError
 from labkit.market.quotes import QuoteCache
 from labkit.market.session import Action, Close, Health, MarketSession, Open, Send
@@ -34,7 +34,7 @@ from labkit.wire.streams import (
     mark_price_stream,
     mini_ticker_stream,
 )
-from labkit.wire.transport import ConnectionLost, NotSent, StreamConnection, StreamTransport
+from labkit.wire.transport import ConnectionLost, HandshakeRefused, NotSent, StreamConnection, StreamTransport
 
 PUBLIC_STREAMS = "wss://fstream.binance.com"
 """Where live market data of the real exchange comes from; needs no key."""

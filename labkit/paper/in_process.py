@@ -1,7 +1,8 @@
 """The paper exchange without a socket: the same bytes, called directly. Used in virtual time.
 
 `InProcessExchange` is both transports of `labkit.wire.transport`; `live_through` lets a venue follow a clock and is
-what the server uses too. One event loop, no threads, no wall clock: the order of everything is reproducible.
+what the server uses too. One event loop, no threads, no wall clock: the order of everything is reproducible. What the
+weather cuts or swallows is here what a client's transport would make of it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from labkit.domain.clock import Clock
 from labkit.errors import RemoteProtocolError
 from labkit.paper.stream_sessions import StreamSession
 from labkit.paper.venue import Venue
-from labkit.wire.transport import ConnectionLost, HttpRequest, HttpResponse, NotSent
+from labkit.paper.weather.carrier import Carrier, Refusal
+from labkit.paper.weather.policy import Ending
+from labkit.wire.transport import ConnectionLost, HandshakeRefused, HttpRequest, HttpResponse, NotSent
+
+OPEN_WITHIN_SECONDS = 10.0
+"""Patience with a handshake: a transport has some, also one without a socket."""
 
 
 async def live_through(venue: Venue, clock: Clock) -> None:
@@ -28,6 +34,7 @@ class InProcessExchange:
     def __init__(self, venue: Venue, clock: Clock) -> None:
         self._venue = venue
         self._clock = clock
+        self._carrier = Carrier(venue, clock)
 
     @property
     def venue(self) -> Venue:
@@ -35,20 +42,43 @@ class InProcessExchange:
 
     async def run(self) -> None:
         """Live through the market; returns when it is over."""
-        await live_through(self._venue, self._clock)
+        weather = asyncio.create_task(self._carrier.keep_time(), name="paper exchange: weather")
+        try:
+            await live_through(self._venue, self._clock)
+        finally:
+            weather.cancel()
+            self._carrier.close()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         # Even an immediate answer takes a turn of the loop, as one from a socket would.
         await asyncio.sleep(0)
-        return self._venue.handle(request, self._clock.now_ms())
+        carried = await self._carrier.carry(request)
+        match carried.ending:
+            case Ending.HANG:
+                await asyncio.Event().wait()
+            case Ending.LOST:
+                raise ConnectionLost("the connection was reset")
+            case Ending.CUT:
+                raise ConnectionLost("the answer ended in its middle")
+        assert carried.response is not None
+        return carried.response
 
     async def open(self, path_and_query: str) -> InProcessConnection:
-        """Raises `NotSent` if the venue has no streams at this path."""
+        """Raises `NotSent` if no streams are at this path or nobody is let in, `ConnectionLost` if it stalls."""
         await asyncio.sleep(0)
         try:
-            session = self._venue.open_stream(path_and_query, self._clock.now_ms())
+            async with asyncio.timeout(OPEN_WITHIN_SECONDS):
+                session = await self._carrier.shake_hands(path_and_query)
         except RemoteProtocolError as error:
             raise NotSent(str(error)) from error
+        except TimeoutError as error:
+            raise ConnectionLost("the handshake timed out") from error
+        if isinstance(session, Refusal):
+            if session.status:
+                raise HandshakeRefused(
+                    f"the handshake was answered with HTTP {session.status}", http_status=session.status
+                )
+            raise NotSent("cannot connect")
         return InProcessConnection(session, self._clock)
 
     async def close(self) -> None:

@@ -178,7 +178,9 @@ class OrderDesk:
         Raises:
             RequestRejected: with the code of the first rule it breaks.
         """
-        if intent.client_order_id in self._by_client_id:
+        earlier = self._by_client_id.get(intent.client_order_id)
+        # As at the exchange, an id is taken only while its order is open: nothing here forgives a blind resend.
+        if earlier is not None and not self.orders[earlier].order.status.is_final:
             raise refused(-4116, "ClientOrderId is duplicated.")
         rules = self.rules[intent.symbol]
         mark_price = self.marks.get(intent.symbol)

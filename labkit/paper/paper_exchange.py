@@ -17,6 +17,7 @@ from labkit.paper.market_source import MarketSource
 from labkit.paper.server import HOST, ExchangeServer
 from labkit.paper.venue import Venue
 from labkit.paper.venue_records import JournalEntry
+from labkit.paper.weather.script import find_script
 from labkit.store.journal import Journal, Record
 
 JOURNAL_NAME = "paper_exchange.db"
@@ -108,17 +109,20 @@ class PaperExchange:
         """Open the books, then the port.
 
         Raises:
-            ConfigError: the port is in use.
+            ConfigError: the port is in use, or there is no such weather.
             LedgerDamaged: the journal in the data folder was altered.
         """
         self._journal = StoredVenueJournal(self._data_dir) if self._data_dir is not None else None
         try:
+            weather = self._config.weather
             self._venue = Venue(
                 self._source,
                 self._config,
                 api_key=self.api_key,
                 api_secret=self.api_secret,
                 journal=self._journal,
+                weather=find_script(weather) if weather else None,
+                patience=max(1.0, self._clock.speed),
             )
             self._server = ExchangeServer(self._venue, self._clock, port=self._port)
             await self._server.start()

@@ -227,7 +227,7 @@ class RestRoutes:
         self._orders_10s = Window(ORDER_LIMIT_10S)
         answers: dict[str, Answer] = {
             "ping": lambda parameters, now_ms: b"{}",
-            "time": lambda parameters, now_ms: encode_server_time(now_ms),
+            "time": lambda parameters, now_ms: encode_server_time(now_ms + venue.weather.clock_offset_ms),
             "exchange_info": self._exchange_info,
             "depth": self._depth,
             "klines": self._klines,
@@ -276,8 +276,8 @@ class RestRoutes:
         self._alias("POST", "/fapi/v1/positionSide/dual", "leverage", self._set_position_mode)
         self._alias("POST", "/fapi/v1/order/test", "query_order", self._test_order)
 
-    def handle(self, request: HttpRequest, now_ms: int) -> HttpResponse:
-        """Answer one request that arrived at `now_ms`."""
+    def handle(self, request: HttpRequest, now_ms: int, *, received_ms: int) -> HttpResponse:
+        """Answer one request at `now_ms` that was let in at `received_ms`."""
         route = self._routes.get((request.method, request.path))
         if route is None:
             # A path may hold bytes that are no text.
@@ -288,8 +288,8 @@ class RestRoutes:
         try:
             values = {**decode_query(request.body), **decode_query(request.query)}
             self._charge(route, values, now_ms)
-            self._authenticate(route, request, values, now_ms)
-            body = route.answer(Parameters(values, self._venue.boards), now_ms)
+            self._authenticate(route, request, values, received_ms + self._venue.weather.clock_offset_ms)
+            body = route.answer(Parameters(values, self._venue.boards.keys() - self._venue.unlisted), now_ms)
         except RateLimited as error:
             headers["retry-after"] = str(-(-error.retry_after_ms // SECOND_MS))
             return self._reply(error.http_status, error_body(error.code, error.text), headers, now_ms)
@@ -365,7 +365,8 @@ class RestRoutes:
         return [boards[symbol]] if symbol is not None else list(boards.values())
 
     def _exchange_info(self, parameters: Parameters, now_ms: int) -> bytes:
-        return encode_exchange_info(ExchangeInfo(now_ms, RATE_LIMITS, dict(self._venue.desk.rules)))
+        listed = {s: rules for s, rules in self._venue.desk.rules.items() if s not in self._venue.unlisted}
+        return encode_exchange_info(ExchangeInfo(now_ms, RATE_LIMITS, listed))
 
     def _depth(self, parameters: Parameters, now_ms: int) -> bytes:
         board = self._venue.boards[parameters.symbol()]

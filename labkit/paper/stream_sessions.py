@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote
 
 from labkit.domain.clock import DAY_MS, SECOND_MS
 from labkit.errors import MalformedControl, RemoteProtocolError
+from labkit.paper.weather.policy import Farewell, Weather
 from labkit.wire.streams import (
     decode_control,
     encode_control_error,
@@ -29,6 +30,21 @@ LARGEST_BACKLOG = 20_000
 """A listener that lets so many frames lie is cut off."""
 
 
+USER_STREAM = "user"
+"""What weather calls the account's own stream; its true name is a secret."""
+
+
+def route_in(path_and_query: str) -> str:
+    """The route an address leads to; empty for the unrouted ones."""
+    first = _as_text(path_and_query).partition("?")[0].strip("/").partition("/")[0]
+    return first if first in ROUTES else ""
+
+
+def _as_text(path_and_query: str) -> str:
+    # An address may hold bytes that are no text.
+    return path_and_query.encode("utf-8", "replace").decode()
+
+
 def _nobody() -> None:
     """Before a shell has attached itself, nobody waits for frames."""
 
@@ -40,17 +56,20 @@ class StreamSession:
         self.outgoing: deque[bytes] = deque()
         self.closed = False
         self.close_reason = ""
+        self.farewell = Farewell.CLOSE
+        """How the connection is to end, once closed."""
         self.notify: Callable[[], None] = _nobody
         self.route = route
         self.combined = combined
         self.opened_ms = opened_ms
         self.streams: dict[str, None] = {}
+        self.gate = hub.weather.add(route or "", opened_ms, self._queue, self.close)
         self._hub = hub
         self._received_ms: deque[int] = deque(maxlen=MESSAGES_PER_SECOND)
 
     def receive(self, text: str | bytes, now_ms: int) -> None:
         """A control message from the client; its reply is queued."""
-        if self.closed:
+        if self.closed or self._hub.weather.is_deaf(self.gate):
             return
         received = self._received_ms
         if len(received) == MESSAGES_PER_SECOND and now_ms - received[0] < SECOND_MS:
@@ -59,23 +78,32 @@ class StreamSession:
         received.append(now_ms)
         self.deliver(self._answer(text))
 
-    def deliver(self, frame: bytes) -> None:
-        """Queue a frame as it is."""
+    def deliver(self, frame: bytes, stream: str = "", event: str = "") -> None:
+        """Queue a frame, as the weather lets it: of a stream (`user` for the account's), or an answer."""
+        weather = self._hub.weather
+        if not weather.stirring:
+            self._queue(frame)
+            return
+        for each in weather.pass_on(self.gate, stream, event, frame):
+            self._queue(each)
+
+    def close(self, reason: str = "", farewell: Farewell = Farewell.CLOSE) -> None:
+        """End the session; frames already queued may still be sent."""
+        if self.closed:
+            return
+        self.closed = True
+        self.close_reason = reason
+        self.farewell = farewell
+        self._hub.forget(self)
+        self.notify()
+
+    def _queue(self, frame: bytes) -> None:
         if self.closed:
             return
         if len(self.outgoing) >= LARGEST_BACKLOG:
             self.close("too slow")
             return
         self.outgoing.append(frame)
-        self.notify()
-
-    def close(self, reason: str = "") -> None:
-        """End the session; frames already queued may still be sent."""
-        if self.closed:
-            return
-        self.closed = True
-        self.close_reason = reason
-        self._hub.forget(self)
         self.notify()
 
     def _answer(self, text: str | bytes) -> bytes:
@@ -114,9 +142,10 @@ class StreamSession:
 
 
 class StreamHub:
-    """All open sessions, indexed by stream."""
+    """All open sessions, indexed by stream, and the weather their frames pass through."""
 
-    def __init__(self) -> None:
+    def __init__(self, weather: Weather) -> None:
+        self.weather = weather
         self._listeners: dict[str, dict[StreamSession, None]] = {}
         self._sessions: dict[StreamSession, None] = {}
         self._event_filters: dict[tuple[StreamSession, str], frozenset[str]] = {}
@@ -131,8 +160,7 @@ class StreamHub:
         Raises:
             RemoteProtocolError: no streams are served at this path.
         """
-        # An address may hold bytes that are no text.
-        path, _, query = path_and_query.encode("utf-8", "replace").decode().partition("?")
+        path, _, query = _as_text(path_and_query).partition("?")
         segments = [unquote(segment) for segment in path.split("/") if segment]
         route = segments.pop(0) if segments and segments[0] in ROUTES else None
         if not segments or segments[0] not in ("ws", "stream"):
@@ -171,6 +199,7 @@ class StreamHub:
         for name in list(session.streams):
             self.unsubscribe(session, name)
         self._sessions.pop(session, None)
+        self.weather.remove(session.gate)
 
     def wants(self, stream: str) -> bool:
         """True if anybody listens: nothing else need be encoded."""
@@ -184,11 +213,11 @@ class StreamHub:
         combined: bytes | None = None
         for session in list(listeners):
             if not session.combined:
-                session.deliver(data)
+                session.deliver(data, stream)
                 continue
             if combined is None:
                 combined = wrap(stream, data)
-            session.deliver(combined)
+            session.deliver(combined, stream)
 
     def publish_user(self, listen_key: str, event_type: str, data: bytes) -> None:
         """Send a user-data event to the sessions of this listen key, unless they filtered it out."""
@@ -196,7 +225,7 @@ class StreamHub:
         for session in list(self._listeners.get(listen_key, ())):
             events = self._event_filters.get((session, listen_key))
             if events is None or event_type in events:
-                session.deliver(combined if session.combined else data)
+                session.deliver(combined if session.combined else data, USER_STREAM, event_type)
 
     def close_old(self, now_ms: int) -> None:
         """End the sessions that have lived 24 hours."""

@@ -40,6 +40,9 @@ from labkit.paper.venue_records import (
     from_entry,
     to_entry,
 )
+from labkit.paper.weather import admin, turns
+from labkit.paper.weather.policy import Weather
+from labkit.paper.weather.script import Script
 from labkit.wire.rest import MARGIN_ASSET
 from labkit.wire.streams import (
     Ticker,
@@ -96,6 +99,8 @@ class Venue:
         api_secret: what its requests are signed with.
         journal: where the account survives; None forgets it with the process. An account found there goes on: its
             market continues after the last moment written.
+        weather: the faults it will have, beginning `config.weather_after_seconds` after its start.
+        patience: how many times as fast as life the market runs, at least 1: weather is told in the time of life.
     """
 
     def __init__(
@@ -106,25 +111,27 @@ class Venue:
         api_key: str,
         api_secret: str,
         journal: VenueJournal | None = None,
+        weather: Script | None = None,
+        patience: float = 1.0,
     ) -> None:
         self.source = source
         self.config = config
         self.api_key = api_key
         self.api_secret = api_secret
-        self.hub = StreamHub()
+        self.weather = Weather(patience)
+        """The faults this venue has; fair until told otherwise."""
+        self.hub = StreamHub(self.weather)
         self.boards = {symbol: SymbolBoard(source, symbol) for symbol in source.symbols}
         self._journal = journal
         self._records = 0
         self._unwritten: list[JournalEntry] = []
         self._untold: list[tuple[str, bytes]] = []
-        rules = source.rules()
-        brackets = source.brackets()
-        self.desk = OrderDesk(
-            {symbol: rules[symbol] for symbol in source.symbols},
-            {symbol: brackets[symbol] for symbol in source.symbols},
-            config,
-            self._on_record,
-        )
+        rules, brackets = source.rules(), source.brackets()
+        self._rules = {symbol: rules[symbol] for symbol in source.symbols}
+        self._brackets = {symbol: brackets[symbol] for symbol in source.symbols}
+        self.unlisted: frozenset[str] = frozenset()
+        """Symbols the exchange says nothing of any more."""
+        self.desk = OrderDesk(self._rules, self._brackets, config, self._on_record)
         self._listen_key = ""
         self._listen_key_until_ms = 0
         self._listen_keys_made = 0
@@ -136,6 +143,8 @@ class Venue:
         self._next_tick_ms = -(-self.start_ms // SECOND_MS) * SECOND_MS
         self._events: Iterator[SourceEvent] = source.events(self.start_ms)
         self._pending = next(self._events, None)
+        if weather is not None:
+            self.weather.begin(weather, self.start_ms, after_ms=round(config.weather_after_seconds * SECOND_MS))
         if not self.desk.income:
             self.desk.deposit(config.opening_balance, self.start_ms)
             self._finish_step()
@@ -149,7 +158,8 @@ class Venue:
         return min(self._pending.time_ms, self._next_tick_ms)
 
     def advance(self, now_ms: int) -> None:
-        """Live through everything the market does until `now_ms`, in order of time."""
+        """Live through everything the market does until `now_ms`, in order of time; then through the weather."""
+        self.weather.now_ms = now_ms
         while True:
             pending = self._pending
             if pending is None or self._next_tick_ms <= pending.time_ms:
@@ -165,14 +175,22 @@ class Venue:
                 self._pending = next(self._events, None)
                 self._on_event(pending)
         self.now_ms = max(self.now_ms, now_ms)
+        if self.weather.stirring:
+            for turn in self.weather.turns(now_ms):
+                turns.carry_out(self, turn, now_ms)
         self._finish_step()
 
     # Bytes
 
-    def handle(self, request: HttpRequest, now_ms: int) -> HttpResponse:
-        """Answer one HTTP request that arrived at `now_ms`; the market is lived through up to then first."""
+    def handle(self, request: HttpRequest, now_ms: int, *, received_ms: int | None = None) -> HttpResponse:
+        """Answer one HTTP request that arrived at `now_ms`; the market is lived through up to then first.
+
+        A request that was let in earlier, at `received_ms`, is not too old now.
+        """
         self.advance(now_ms)
-        response = self._rest.handle(request, now_ms)
+        if request.path.startswith(admin.PREFIX):
+            return admin.answer(self, request, now_ms)
+        response = self._rest.handle(request, now_ms, received_ms=now_ms if received_ms is None else received_ms)
         self._finish_step()
         return response
 
@@ -207,6 +225,20 @@ class Venue:
 
     def close_listen_key(self) -> None:
         self._listen_key = ""
+
+    def expire_listen_key(self, now_ms: int) -> None:
+        """The key's life is over; its listeners are told."""
+        expired = ListenKeyExpired(listen_key=self._listen_key, event_time_ms=now_ms)
+        self.hub.publish_user(self._listen_key, "listenKeyExpired", encode_listen_key_expired(expired))
+        self._listen_key = ""
+
+    # Listings
+
+    def list_anew(self) -> None:
+        """Take over what the weather does to the listings: rules, brackets, and which symbols there are."""
+        self.desk.rules = turns.rules_now(self.weather, self._rules)
+        self.desk.brackets = turns.brackets_now(self.weather, self._brackets)
+        self.unlisted = turns.unlisted_now(self.weather)
 
     def _is_listen_key_alive(self, now_ms: int) -> bool:
         return bool(self._listen_key) and now_ms < self._listen_key_until_ms
@@ -264,7 +296,7 @@ class Venue:
             if now_ms % (2 * SECOND_MS) == 0:
                 self._publish_tickers(board, now_ms)
         if self._listen_key and now_ms >= self._listen_key_until_ms:
-            self._expire_listen_key(now_ms)
+            self.expire_listen_key(now_ms)
         if on_the_minute:
             self.hub.close_old(now_ms)
             self._write(self.desk.reached(now_ms))
@@ -425,11 +457,6 @@ class Venue:
 
     def _tell(self, event_type: str, data: bytes) -> None:
         self._untold.append((event_type, data))
-
-    def _expire_listen_key(self, now_ms: int) -> None:
-        expired = ListenKeyExpired(listen_key=self._listen_key, event_time_ms=now_ms)
-        self.hub.publish_user(self._listen_key, "listenKeyExpired", encode_listen_key_expired(expired))
-        self._listen_key = ""
 
     def _finish_step(self) -> None:
         """Make the step durable, then tell of it."""

@@ -34,6 +34,14 @@ class NotSent(Exception):
     """The request failed before any byte left: it was certainly not executed."""
 
 
+class HandshakeRefused(NotSent):
+    """The exchange answered the WebSocket handshake with an HTTP error; `http_status` is that answer."""
+
+    def __init__(self, message: str, *, http_status: int) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+
+
 class ConnectionLost(Exception):
     """The connection broke or timed out after bytes may have left."""
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from aiohttp import WSMsgType, web
 
-from labkit.edge.websocket import HandshakeRefused, SocketStreams
-from labkit.wire.transport import ConnectionLost, NotSent
+from labkit.edge.websocket import SocketStreams
+from labkit.wire.transport import ConnectionLost, HandshakeRefused, NotSent
 
 StartTcp = Callable[[Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]], Awaitable[int]]
 Visit = Callable[[web.Request, web.WebSocketResponse], Awaitable[None]]

@@ -224,11 +224,17 @@ def test_each_rule_refuses_with_its_code(code: int, args: tuple[Any, ...], kwarg
     assert refusal(desk, *args, **kwargs) == code
 
 
-def test_a_client_order_id_is_never_accepted_twice() -> None:
+def test_x15_a_client_order_id_is_taken_while_its_order_is_open_and_free_after() -> None:
     desk = market()
-    desk.order(Side.BUY, "0.1")
+    resting = desk.order(Side.BUY, "0.1", price="89000", time_in_force=TimeInForce.GTC)
     desk.ids -= 1
     assert refusal(desk, Side.BUY, "0.1") == -4116
+    desk.desk.cancel(desk.desk.find("BTCUSDT", order_id=resting.order.order_id), 5)
+    desk.ids -= 1
+    # So a blind resend of a filled order executes again, as at the exchange.
+    for _ in range(2):
+        assert desk.order(Side.BUY, "0.1").order.status is OrderStatus.FILLED
+        desk.ids -= 1
 
 
 def test_a_market_order_without_a_quote_is_refused() -> None:

@@ -75,11 +75,12 @@ def test_funding_paid_before_the_crash_is_not_paid_again(market: Any, counter_of
     assert after.venue.desk.account.funding == D("-0.9")
 
 
-def test_a_client_order_id_stays_used_after_the_restart(market: Any, counter_of: Any) -> None:
+def test_the_id_of_an_open_order_stays_taken_after_the_restart(market: Any, counter_of: Any) -> None:
     journal = Remembered()
     lived(market, counter_of, journal)
     after = counter_of(market, journal=journal)
-    assert after.order(28_900_010, newClientOrderId="lab-1")[1]["code"] == -4116
+    assert after.order(28_900_010, newClientOrderId="lab-2")[1]["code"] == -4116
+    assert after.order(28_900_010, newClientOrderId="lab-1")[1].get("code") != -4116
 
 
 def test_any_cut_of_the_journal_between_steps_is_an_account_that_balances(market: Any, counter_of: Any) -> None:

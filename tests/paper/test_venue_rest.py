@@ -143,9 +143,12 @@ def test_an_acknowledgement_is_new_even_if_the_order_filled(counter: Any) -> Non
     assert counter.order(0)[1]["status"] == "NEW"
 
 
-def test_a_client_order_id_is_refused_for_ever_after(counter: Any) -> None:
-    counter.order(0, newClientOrderId="lab-1")
+def test_x15_a_client_order_id_is_taken_while_its_order_is_open(counter: Any) -> None:
+    resting = {"type": "LIMIT", "price": "89000", "timeInForce": "GTC"}
+    counter.order(0, newClientOrderId="lab-1", **resting)
     assert counter.order(40_000_000, newClientOrderId="lab-1")[1]["code"] == -4116
+    counter.ask("DELETE", "/fapi/v1/order", 40_000_001, symbol="BTCUSDT", origClientOrderId="lab-1")
+    assert counter.order(40_000_002, newClientOrderId="lab-1")[0] == 200
 
 
 def test_a_limit_order_rests_is_listed_and_can_be_cancelled_once(counter: Any) -> None:
