@@ -1,0 +1,1 @@
+"""Trying things out: trials of the whole lab under faults; backtests and sweeps are to come."""
