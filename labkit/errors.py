@@ -7,6 +7,7 @@ LabkitError
 ├── LocalProtocolError              we were about to send nonsense (our bug)
 ├── RemoteProtocolError             the exchange or a file said something we cannot read
 │   ├── TapeError                   a recording is truncated, foreign or unreadable; carries file and line
+│   ├── DataFileError               a file of history is truncated, foreign or damaged; carries the file
 │   └── MalformedControl            a client's stream control message makes no sense; carries the code to answer
 ├── ExchangeError(code, http_status) the exchange answered with an error
 │   ├── RequestRejected             a definite no
@@ -74,6 +75,14 @@ class TapeError(RemoteProtocolError):
         super().__init__(message)
         self.path = path
         self.line = line
+
+
+class DataFileError(RemoteProtocolError):
+    """A file of history cannot be used. `path` names it; the message says where in it and why."""
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class MalformedControl(RemoteProtocolError):

@@ -203,8 +203,41 @@ class BinanceClient:
 
         At most `limit` (1,500; 500 if None): the latest ones, or the first ones from `start_ms` where it is given.
         """
-        params = {"symbol": symbol, "interval": interval, **_span(start_ms, end_ms, limit)}
-        body = await self._call("klines", params)
+        return await self._candles("klines", "symbol", symbol, interval, start_ms, end_ms, limit)
+
+    async def mark_price_klines(
+        self,
+        symbol: str,
+        interval: str,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        limit: int | None = None,
+    ) -> list[Bar]:
+        """The same of the mark price; volumes and counts in them mean nothing."""
+        return await self._candles("mark_price_klines", "symbol", symbol, interval, start_ms, end_ms, limit)
+
+    async def index_price_klines(
+        self,
+        symbol: str,
+        interval: str,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        limit: int | None = None,
+    ) -> list[Bar]:
+        """The same of the index price of the pair `symbol`; volumes and counts in them mean nothing."""
+        return await self._candles("index_price_klines", "pair", symbol, interval, start_ms, end_ms, limit)
+
+    async def _candles(
+        self,
+        endpoint: str,
+        symbol_key: str,
+        symbol: str,
+        interval: str,
+        start_ms: int | None,
+        end_ms: int | None,
+        limit: int | None,
+    ) -> list[Bar]:
+        body = await self._call(endpoint, {symbol_key: symbol, "interval": interval, **_span(start_ms, end_ms, limit)})
         return rest.decode_klines(body, symbol=symbol, interval=interval, now_ms=self.exchange_time_ms())
 
     async def depth(self, symbol: str, limit: int | None = None) -> rest.DepthSnapshot:

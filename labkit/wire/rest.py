@@ -103,6 +103,8 @@ ENDPOINTS: dict[str, Endpoint] = {
         _market("exchange_info", "/fapi/v1/exchangeInfo", _fixed(1)),
         _market("depth", "/fapi/v1/depth", _DEPTH_WEIGHT),
         _market("klines", "/fapi/v1/klines", _KLINES_WEIGHT, Lane.HISTORY),
+        _market("mark_price_klines", "/fapi/v1/markPriceKlines", _KLINES_WEIGHT, Lane.HISTORY),
+        _market("index_price_klines", "/fapi/v1/indexPriceKlines", _KLINES_WEIGHT, Lane.HISTORY),
         _market("premium_index", "/fapi/v1/premiumIndex", _cheaper_with_symbol(1, 10)),
         _market("ticker_24hr", "/fapi/v1/ticker/24hr", _cheaper_with_symbol(1, 40)),
         _market("ticker_price", "/fapi/v2/ticker/price", _cheaper_with_symbol(1, 2)),

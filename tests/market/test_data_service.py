@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from labkit.domain.market_events import Bar
 from labkit.errors import ConfigError, RemoteProtocolError
-from labkit.market.candle_store import CandleStore
-from labkit.market.data_service import DataService, Gap
+from labkit.market.data_service import DataService
+from labkit.market.lake import Gap, Lake
 
 MINUTE_MS = 60_000
 START_MS = 1_767_571_200_000
@@ -105,8 +105,8 @@ async def test_the_running_candle_is_not_history(bar_of: MakeBar) -> None:
 async def test_what_is_stored_is_not_asked_for_again(tmp_path: Path, bar_of: MakeBar) -> None:
     bars = minutes(bar_of, list(range(100)))
     exchange = Exchange(bars, START_MS + 200 * MINUTE_MS)
-    await DataService(exchange, CandleStore(tmp_path)).bars("BTCUSDT", "1m", START_MS, START_MS + 50 * MINUTE_MS)
-    again = DataService(exchange, CandleStore(tmp_path))
+    await DataService(exchange, Lake(tmp_path)).bars("BTCUSDT", "1m", START_MS, START_MS + 50 * MINUTE_MS)
+    again = DataService(exchange, Lake(tmp_path))
     assert await again.bars("BTCUSDT", "1m", START_MS, START_MS + 50 * MINUTE_MS) == bars[:50]
     assert exchange.requests == 1
     assert await again.bars("BTCUSDT", "1m", START_MS, START_MS + 100 * MINUTE_MS) == bars
@@ -116,13 +116,13 @@ async def test_what_is_stored_is_not_asked_for_again(tmp_path: Path, bar_of: Mak
 async def test_a_damaged_file_is_fetched_again(tmp_path: Path, bar_of: MakeBar) -> None:
     bars = minutes(bar_of, list(range(10)))
     exchange = Exchange(bars, START_MS + 200 * MINUTE_MS)
-    await DataService(exchange, CandleStore(tmp_path)).bars("BTCUSDT", "1m", START_MS, START_MS + 10 * MINUTE_MS)
-    path = tmp_path / "BTCUSDT" / "1m" / "2026-01.parquet"
+    await DataService(exchange, Lake(tmp_path)).bars("BTCUSDT", "1m", START_MS, START_MS + 10 * MINUTE_MS)
+    path = tmp_path / "klines" / "symbol=BTCUSDT" / "interval=1m" / "2026-01.parquet"
     path.write_bytes(path.read_bytes()[:200])
-    store = CandleStore(tmp_path)
-    assert await DataService(exchange, store).bars("BTCUSDT", "1m", START_MS, START_MS + 10 * MINUTE_MS) == bars
+    lake = Lake(tmp_path)
+    assert await DataService(exchange, lake).bars("BTCUSDT", "1m", START_MS, START_MS + 10 * MINUTE_MS) == bars
     assert exchange.requests == 2
-    assert len(store.dropped) == 1
+    assert len(lake.set_aside) == 1
 
 
 async def test_a_gap_is_listed_until_the_exchange_fills_it(bar_of: MakeBar) -> None:
