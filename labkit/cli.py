@@ -1,4 +1,4 @@
-"""The command line: `labkit lab · run · exchange · weather · doctor`.
+"""The command line: `labkit lab · run · exchange · weather · data · doctor`.
 
 Results go to standard output, progress and errors to standard error. A person's mistake is one clear line and exit
 status 2; a failure of the lab is status 1; Ctrl-C ends cleanly with status 130.
@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from labkit import cli_data
 from labkit.config import Config, load_config
 from labkit.domain.snapshot import Snapshot
-from labkit.errors import ConfigError, LabkitError, TapeError
+from labkit.errors import ConfigError, DataFileError, LabkitError, TapeError
 
 BAD_INPUT = 2
 FAILED = 1
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
-    except (ConfigError, TapeError) as error:
+    except (ConfigError, TapeError, DataFileError) as error:
         return _complain(error, BAD_INPUT)
     except LabkitError as error:
         return _complain(error, FAILED)
@@ -77,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     weather = commands.add_parser("weather", help="faults on demand: what there is, and how labkit stands it")
     weather.add_argument("what", choices=("ls", "table"), help="the faults and weathers by name; or try them all")
     weather.set_defaults(run=_weather)
+
+    cli_data.add_commands(commands)
 
     doctor = commands.add_parser("doctor", help="check this installation")
     doctor.add_argument("--compile", action="store_true", help="compile what is compiled at first use")

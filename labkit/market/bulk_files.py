@@ -27,7 +27,7 @@ from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.intervals import opens_at_or_before
 from labkit.domain.moments import moment_ms
 from labkit.errors import DataFileError
-from labkit.market.lake import Series
+from labkit.market.lake import METRICS_EVERY_MS, Series, off_grid
 from labkit.wire.transport import ConnectionLost, HttpRequest, HttpTransport, NotSent
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ MONTHS_SETTLE_MS = 10 * DAY_MS
 """Monthly archives appear some days into the next month."""
 MICROSECONDS_ABOVE = 10**14
 START_LABELS_SINCE_MS = moment_ms("2026-06-25")
-METRICS_EVERY_MS = 5 * MINUTE_MS
 NOT_FOUND, FINE = 404, 200
 
 _FOLDERS = {
@@ -302,13 +301,11 @@ def _with_sound_times(table: pa.Table, file: ArchiveFile) -> pa.Table:
     if outside.any():
         at = int(outside.argmax())
         raise DataFileError(f"{file.path}, row {at + 1}: time {times[at]} does not belong here", path=file.path)
-    if file.series.interval:
-        misplaced = [at for at, time in enumerate(times) if opens_at_or_before(file.series.interval, int(time)) != time]
-        if misplaced:
-            raise DataFileError(
-                f"{file.path}, row {misplaced[0] + 1}: {times[misplaced[0]]} is not on the {file.series.interval} grid",
-                path=file.path,
-            )
+    if file.series.interval and (misplaced := off_grid(file.series.interval, times)).any():
+        at = int(misplaced.argmax())
+        raise DataFileError(
+            f"{file.path}, row {at + 1}: {times[at]} is not on the {file.series.interval} grid", path=file.path
+        )
     return table.set_column(table.column_names.index(kind.time), kind.time, pa.array(times))
 
 
