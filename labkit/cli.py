@@ -1,4 +1,4 @@
-"""The command line: `labkit lab · run · exchange · weather · data · doctor`.
+"""The command line: `labkit lab · run · exchange · weather · data · tape · doctor`.
 
 Results go to standard output, progress and errors to standard error. A person's mistake is one clear line and exit
 status 2; a failure of the lab is status 1; Ctrl-C ends cleanly with status 130.
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit import cli_data
+from labkit import cli_data, cli_tape
 from labkit.config import Config, load_config
 from labkit.domain.snapshot import Snapshot
 from labkit.errors import ConfigError, DataFileError, LabkitError, TapeError
@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     weather.set_defaults(run=_weather)
 
     cli_data.add_commands(commands)
+    cli_tape.add_commands(commands)
 
     doctor = commands.add_parser("doctor", help="check this installation")
     doctor.add_argument("--compile", action="store_true", help="compile what is compiled at first use")

@@ -271,7 +271,8 @@ def _only_member(content: bytes, path: str) -> bytes:
             if len(members) != 1:
                 raise DataFileError(f"{path}: holds {len(members)} files instead of one CSV", path=path)
             return archive.read(members[0])
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
+        # What the zip reader raises where the headers of an archive contradict each other.
         raise DataFileError(f"{path}: a truncated or damaged zip archive: {error}", path=path) from error
 
 

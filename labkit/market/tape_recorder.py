@@ -28,9 +28,6 @@ class TapeRecorder:
         folder: where the files go; made if it does not exist.
         rotate_after_ms: market time after which a new file is begun.
         flush_after_ms: market time after which a frame is out of this process's hands, if another one follows.
-
-    Raises:
-        TapeError: a file cannot be made or written.
     """
 
     def __init__(
@@ -43,47 +40,66 @@ class TapeRecorder:
         self._began_ns = 0
         self.frames = 0
         """All frames recorded so far."""
+        self.failure: TapeError | None = None
+        """Why the recording ended although the feed goes on; None as long as it does not."""
         self.paths: list[Path] = []
         """The files made so far, the one being written last."""
 
     def record(self, received_ns: int, frame: bytes) -> None:
-        """Write down one frame that was received at `received_ns`."""
-        writer = self._writer
-        if writer is None or received_ns - self._began_ns >= self._rotate_after_ns:
-            writer = self._begin(received_ns)
+        """Write down one frame that was received at `received_ns`.
+
+        The disk's refusal does not stop the feed: it ends the recording, and stands in `failure`.
+        """
+        if self.failure is not None:
+            return
         try:
+            writer = self._writer
+            if writer is None or received_ns - self._began_ns >= self._rotate_after_ns:
+                writer = self._begin(received_ns)
             writer.write(received_ns, frame)
             if writer.waiting_since_ns is not None and received_ns - writer.waiting_since_ns >= self._flush_after_ns:
                 writer.flush()
+        except TapeError as error:
+            self.failure = error
         except OSError as error:
-            raise TapeError(f"{writer.path}: cannot be written: {error.strerror}", path=str(writer.path)) from error
-        self.frames += 1
+            self._fail(error)
+        else:
+            self.frames += 1
+
+    def flush(self) -> None:
+        """Hand what was recorded so far to the operating system."""
+        if self._writer is not None:
+            try:
+                self._writer.flush()
+            except OSError as error:
+                self._fail(error)
 
     def close(self) -> None:
-        """Finish the last file; a later frame begins a new one. Twice is harmless."""
+        """Finish the last file. Twice is harmless."""
         writer, self._writer = self._writer, None
         if writer is not None:
             try:
                 writer.close()
             except OSError as error:
-                raise TapeError(f"{writer.path}: cannot be written: {error.strerror}", path=str(writer.path)) from error
+                self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        where = self.paths[-1] if self.paths else self._folder
+        self.failure = TapeError(f"{where}: cannot be written: {error.strerror or error}", path=str(where))
 
     def _begin(self, received_ns: int) -> TapeWriter:
         self.close()
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TapeError(f"{self._folder}: cannot be made: {error.strerror}", path=str(self._folder)) from error
+        self._folder.mkdir(parents=True, exist_ok=True)
         moment = datetime.fromtimestamp(received_ns // 1_000_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
         path = self._folder / f"{moment}.raw.gz"
         again = 1
         while path.exists():
             again += 1
             path = self._folder / f"{moment}-{again}.raw.gz"
-        self._writer = TapeWriter(path)
+        self._writer = writer = TapeWriter(path)
         self._began_ns = received_ns
         self.paths.append(path)
-        return self._writer
+        return writer
 
 
 class RecordingStreams:

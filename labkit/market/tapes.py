@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from labkit.errors import TapeError
-from labkit.wire.tape import NANOSECOND_DIGITS, TapeBlock, lines_of, read_blocks, read_tape, tape_index
+from labkit.wire.streams import wrap
+from labkit.wire.tape import NANOSECOND_DIGITS, TapeBlock, TapeWriter, lines_of, read_blocks, read_tape, tape_index
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,6 +84,28 @@ def check_tape(path: Path) -> TapeContent:
         torn_bytes=torn_bytes(path),
         size_bytes=path.stat().st_size,
     )
+
+
+def cut_tape(path: Path, target: Path, *, from_ns: int, to_ns: int) -> int:
+    """Copy the lines of `path` received in [from_ns, to_ns) into a new recording `target`; returns how many.
+
+    Frames keep their bytes; receive times are written with nineteen digits, whatever the layout of `path`.
+
+    Raises:
+        TapeError: `path` cannot be read, `target` exists already, or there is nothing in that span.
+    """
+    with TapeWriter(target) as writer:
+        lines = 0
+        try:
+            for line in read_tape(path, from_ns=from_ns, to_ns=to_ns):
+                writer.write(line.received_ns, wrap(line.stream, line.data) if line.stream else line.data)
+                lines += 1
+            if not lines:
+                raise TapeError(f"{path}: nothing was received in that span", path=str(path))
+        except TapeError:
+            target.unlink()
+            raise
+    return lines
 
 
 def read_quotes(path: Path, *, from_ns: int = 0, to_ns: int | None = None) -> pd.DataFrame:

@@ -185,14 +185,18 @@ def _whole_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
 def _all_at_once(first_line: int, text: bytes) -> list[TapeLine] | None:
     """All lines of a block of the raw layout in one pass, or None if one of them is not of the common form.
 
-    Receive time and frame are put on lines of their own, and the whole block is decoded as lines of JSON.
+    Receive time and frame are put on lines of their own, and the whole block is decoded as lines of JSON. That must
+    not touch a byte of a frame: the only blank of every line is the one behind the receive time.
     """
+    lines = text.count(b"\n")
+    if text.count(b" ") != lines or text.count(b" {") != lines:
+        return None
     try:
         items = _stamped.decode_lines(text.replace(b" ", b"\n"))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     times, frames = items[0::2], items[1::2]
-    if len(items) != 2 * text.count(b"\n") or set(map(type, times)) != {int} or set(map(type, frames)) != {_Frame}:
+    if len(items) != 2 * lines or set(map(type, times)) != {int} or set(map(type, frames)) != {_Frame}:
         return None
     if min(times) >= NANOSECOND_DIGITS:
         unit = 1

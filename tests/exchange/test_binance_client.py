@@ -827,6 +827,20 @@ ASKED = [
 ]
 
 
+@pytest.mark.parametrize(("method", "key"), [("mark_price_klines", "symbol"), ("index_price_klines", "pair")])
+def test_candles_of_mark_and_index_price_are_read_like_candles(lab, method, key) -> None:
+    path = rest.ENDPOINTS[method].path
+    lab.exchange.on("GET", path, ok(b'[[0,"100.5","101","99","100.7","0",59999,"0",60,"0","0","0"]]'))
+
+    async def story() -> object:
+        return await getattr(lab.client(), method)("BTCUSDT", "1m", start_ms=0, end_ms=59_999, limit=1)
+
+    (bar,) = lab.run(story())
+    assert (bar.close, bar.closed) == (D("100.7"), True)
+    (sent,) = lab.exchange.sent("GET", path)
+    assert sent == {key: "BTCUSDT", "interval": "1m", "startTime": "0", "endTime": "59999", "limit": "1"}
+
+
 @pytest.mark.parametrize(("method", "arguments", "endpoint", "body", "expected"), ASKED, ids=[row[0] for row in ASKED])
 def test_each_method_asks_its_endpoint_and_reads_its_answer(lab, method, arguments, endpoint, body, expected) -> None:
     asked = rest.ENDPOINTS[endpoint]

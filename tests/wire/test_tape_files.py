@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.errors import TapeError
-from labkit.wire.tape import TapeLine, TapeWriter, read_tape
+from labkit.wire.tape import BLOCK_BYTES, TapeLine, TapeWriter, read_blocks, read_tape, tape_index
 
 FRAME = b'{"stream":"btcusdt@bookTicker","data":{"e":"bookTicker","u":7, "b":"1.10"}}'
 DATA = b'{"e":"bookTicker","u":7, "b":"1.10"}'
@@ -124,6 +127,115 @@ def test_the_same_frames_make_the_same_file(tmp_path: Path) -> None:
         with TapeWriter(tmp_path / name) as writer:
             writer.write(NANOSECONDS, FRAME)
     assert (tmp_path / "one.raw.gz").read_bytes() == (tmp_path / "two.raw.gz").read_bytes()
+
+
+def recording(path: Path, lines: int, *, per_block: int = 10) -> Path:
+    """A recording of ours: line n was received n milliseconds after the first."""
+    with TapeWriter(path) as writer:
+        for number in range(lines):
+            writer.write(NANOSECONDS + number * 1_000_000, FRAME)
+            if number % per_block == per_block - 1:
+                writer.flush()
+    return path
+
+
+def test_what_we_record_is_plain_gzip_to_everybody_else(tmp_path: Path) -> None:
+    path = recording(tmp_path / "tape.raw.gz", 25)
+    text = b"".join(raw_line(NANOSECONDS + number * 1_000_000) for number in range(25))
+    assert gzip.decompress(path.read_bytes()) == text
+
+
+def test_the_index_tells_lines_and_times_of_every_block_without_unpacking(tmp_path: Path) -> None:
+    index = tape_index(recording(tmp_path / "tape.raw.gz", 25))
+    assert index is not None
+    assert [block.lines for block in index] == [10, 10, 5]
+    assert [block.first_ns for block in index] == [NANOSECONDS + at * 1_000_000 for at in (0, 10, 20)]
+    assert tape_index(write(tmp_path / "other.raw.gz", raw_line())) is None
+
+
+def test_a_piece_of_a_recording_is_read_with_its_own_line_numbers(tmp_path: Path) -> None:
+    path = recording(tmp_path / "tape.raw.gz", 40)
+    from_ns, to_ns = NANOSECONDS + 12_000_000, NANOSECONDS + 31_000_000
+    assert [line.line_number for line in read_tape(path, from_ns=from_ns, to_ns=to_ns)] == list(range(13, 32))
+    assert [block.first_line for block in read_blocks(path, from_ns=from_ns, to_ns=to_ns)] == [11, 21, 31]
+    plain = write(tmp_path / "plain.raw", gzip.decompress(path.read_bytes()))
+    assert [line.line_number for line in read_tape(plain, from_ns=from_ns, to_ns=to_ns)] == list(range(13, 32))
+
+
+def test_a_clock_set_back_hides_no_line_from_the_index(tmp_path: Path) -> None:
+    with TapeWriter(tmp_path / "tape.raw.gz") as writer:
+        for received_ns in (NANOSECONDS + 50, NANOSECONDS, NANOSECONDS + 20):
+            writer.write(received_ns, FRAME)
+    (line,) = read_tape(tmp_path / "tape.raw.gz", from_ns=NANOSECONDS, to_ns=NANOSECONDS + 1)
+    assert line.line_number == 2
+
+
+@pytest.mark.parametrize("lost", [1, 40, 120])
+def test_a_recording_whose_recorder_died_in_a_write_opens_without_its_last_block(tmp_path: Path, lost: int) -> None:
+    path = recording(tmp_path / "tape.raw.gz", 40)
+    path.write_bytes(path.read_bytes()[:-lost])
+    assert len(list(read_tape(path))) == 30
+
+
+def test_a_recorder_killed_without_warning_loses_only_its_last_block(tmp_path: Path) -> None:
+    path = tmp_path / "tape.raw.gz"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from labkit.wire.tape import TapeWriter\n"
+        "writer = TapeWriter(Path(sys.argv[1]))\n"
+        f"for number in range(5_000): writer.write({NANOSECONDS} + number, {FRAME!r})\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    lines = list(read_tape(path))
+    line_bytes = len(raw_line())
+    assert [line.received_ns - NANOSECONDS for line in lines] == list(range(len(lines)))
+    assert 5_000 - len(lines) <= BLOCK_BYTES // line_bytes + 1
+
+
+def test_a_damaged_block_is_an_error_that_tells_where(tmp_path: Path) -> None:
+    path = recording(tmp_path / "tape.raw.gz", 40)
+    index = tape_index(path)
+    assert index is not None
+    content = bytearray(path.read_bytes())
+    content[index[2].offset + index[2].packed_bytes - 20] ^= 0x10
+    path.write_bytes(content)
+    with pytest.raises(TapeError, match="line 21: the block at byte") as caught:
+        list(read_tape(path))
+    assert caught.value.line == 21
+
+
+def test_foreign_bytes_between_blocks_are_an_error(tmp_path: Path) -> None:
+    path = recording(tmp_path / "tape.raw.gz", 10)
+    path.write_bytes(path.read_bytes() + b"x" * 100)
+    with pytest.raises(TapeError, match="line 11: no block begins at byte"):
+        list(read_tape(path))
+
+
+def test_a_recording_of_which_no_block_was_finished_is_an_error(tmp_path: Path) -> None:
+    path = recording(tmp_path / "tape.raw.gz", 10)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(TapeError, match="cut off"):
+        list(read_tape(path))
+
+
+def test_the_answer_to_a_control_message_has_no_stream(tmp_path: Path) -> None:
+    answer = b'{"result":null,"id":1}'
+    path = write(tmp_path / "tape.raw", raw_line(frame=answer) + raw_line())
+    assert [(line.stream, line.data) for line in read_tape(path)] == [("", answer), ("btcusdt@bookTicker", DATA)]
+
+
+def test_a_line_end_in_a_frame_does_not_break_the_recording(tmp_path: Path) -> None:
+    with TapeWriter(tmp_path / "tape.raw") as writer:
+        writer.write(NANOSECONDS, FRAME.replace(b', "b"', b',\n"b"'))
+        writer.write(NANOSECONDS, FRAME)
+    assert [line.data for line in read_tape(tmp_path / "tape.raw")] == [DATA, DATA]
+
+
+def test_several_gzip_files_put_behind_each_other_are_one_recording(tmp_path: Path) -> None:
+    path = tmp_path / "tape.raw.gz"
+    path.write_bytes(gzip.compress(raw_line()) + gzip.compress(raw_line() + raw_line()))
+    assert [line.line_number for line in read_tape(path)] == [1, 2, 3]
 
 
 names = st.text("abcdefghijklmnopqrstuvwxyz@01", min_size=1, max_size=12)
