@@ -8,6 +8,7 @@ LabkitError
 ├── RemoteProtocolError             the exchange or a file said something we cannot read
 │   ├── TapeError                   a recording is truncated, foreign or unreadable; carries file and line
 │   ├── DataFileError               a file of history is truncated, foreign or damaged; carries the file
+│   │   └── ArchiveUnreachable      nobody answers where the archives should be; try again later
 │   └── MalformedControl            a client's stream control message makes no sense; carries the code to answer
 ├── ExchangeError(code, http_status) the exchange answered with an error
 │   ├── RequestRejected             a definite no
@@ -83,6 +84,10 @@ class DataFileError(RemoteProtocolError):
     def __init__(self, message: str, *, path: str = "") -> None:
         super().__init__(message)
         self.path = path
+
+
+class ArchiveUnreachable(DataFileError):
+    """The place archives come from gives no answer: no file of it can be had now."""
 
 
 class MalformedControl(RemoteProtocolError):

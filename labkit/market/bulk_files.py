@@ -26,7 +26,7 @@ import msgspec
 from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.intervals import opens_at_or_before
 from labkit.domain.moments import moment_ms
-from labkit.errors import DataFileError
+from labkit.errors import ArchiveUnreachable, DataFileError
 from labkit.market.lake import METRICS_EVERY_MS, Series, off_grid
 from labkit.wire.transport import ConnectionLost, HttpRequest, HttpTransport, NotSent
 
@@ -90,7 +90,12 @@ class Archive(Protocol):
     """Where archive files come from."""
 
     async def fetch(self, path: str) -> bytes | None:
-        """The file at `path` (`data/futures/um/…`), None if there is none; `DataFileError` if it cannot be had."""
+        """The file at `path` (`data/futures/um/…`), None if there is none.
+
+        Raises:
+            ArchiveUnreachable: nobody answers.
+            DataFileError: this file cannot be had.
+        """
         ...
 
     async def close(self) -> None: ...
@@ -124,7 +129,7 @@ class ArchiveHttp:
         try:
             answer = await self._http.send(HttpRequest(method="GET", path=f"/{path}"))
         except (NotSent, ConnectionLost) as error:
-            raise DataFileError(f"{path}: cannot be fetched: {error}", path=path) from error
+            raise ArchiveUnreachable(f"{path}: cannot be fetched: {error}", path=path) from error
         if answer.status == NOT_FOUND:
             return None
         if answer.status != FINE:

@@ -18,7 +18,7 @@ from labkit.domain.clock import HOUR_MS, MINUTE_MS
 from labkit.domain.intervals import candles_between, opens_after, opens_at_or_after, opens_at_or_before
 from labkit.domain.market_events import Bar, Trade
 from labkit.domain.moments import Moment, moment_ms
-from labkit.errors import ConfigError, DataFileError, RemoteProtocolError
+from labkit.errors import ArchiveUnreachable, ConfigError, DataFileError, RemoteProtocolError
 from labkit.market.bulk_files import (
     Archive,
     ArchiveFile,
@@ -257,7 +257,7 @@ class DataService:
 
         Raises:
             ConfigError: there is no lake, or neither an archive nor an exchange to ask.
-            DataFileError: the archive cannot be reached. Files that do not match their checksum are left out and told.
+            ArchiveUnreachable: the archive gives no answer. Files that are damaged are left out and told.
             ExchangeError: the exchange refused; what came before is kept.
         """
         if archive is None and self._client is None:
@@ -436,10 +436,10 @@ class _Pull:
                         self._changed.append(file.path)
                     self.merge += self.lake.add(self._series, read_archive(content, file), "archive")
                     self._log.add(file.path, digest)
+            except ArchiveUnreachable:
+                raise
             except DataFileError as error:
-                if error.path == "" or "cannot be fetched" in str(error):
-                    raise
-                self._refused.append(str(error))
+                self._refused.append(str(error) if error.path else f"{file.path}: {error}")
                 continue
             self._used.append(file)
             self.done(file.end_ms)

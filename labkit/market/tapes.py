@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TAPE_ENDINGS = (".raw", ".raw.gz", ".ws", ".ws.gz")
 _QUOTE_MARK = b"@bookTicker"
-"""How the stream of a quote ends. The combined `!bookTicker` stream of all symbols is read line by line."""
+"""How the stream of a quote ends."""
 
 
 class TapeContent(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +124,8 @@ def read_quotes(path: Path, *, from_ns: int = 0, to_ns: int | None = None) -> pd
     symbols = sorted({symbol for piece in pieces for symbol in piece.symbols})
     times = np.concatenate([np.empty(0, np.int64), *(piece.times for piece in pieces)])
     numbers = np.concatenate([np.empty((5, 0)), *(piece.numbers for piece in pieces)], axis=1)
-    codes = [np.array([symbols.index(symbol) for symbol in piece.symbols], np.int32)[piece.codes] for piece in pieces]
+    place = {symbol: number for number, symbol in enumerate(symbols)}
+    codes = [np.array([place[symbol] for symbol in piece.symbols], np.int32)[piece.codes] for piece in pieces]
     ids = np.concatenate([np.empty(0, np.int64), *(piece.update_ids for piece in pieces)])
     frame = pd.DataFrame(
         {
@@ -183,10 +184,10 @@ def _piece(path: Path, block: TapeBlock) -> _Piece:
 
     found = _all_quotes(block.lines)
     times, quotes = found if found is not None else _quotes_among(path, block)
-    count = len(quotes)
-    symbols: dict[str, int] = {}
-    codes = np.fromiter((symbols.setdefault(quote.symbol, len(symbols)) for quote in quotes), np.int32, count)
-    numbers = np.empty((5, count))
+    names = [quote.symbol for quote in quotes]
+    place = {symbol: number for number, symbol in enumerate(dict.fromkeys(names))}
+    codes = np.array([place[name] for name in names], np.int32)
+    numbers = np.empty((5, len(quotes)))
     numbers[0] = [quote.bid_price for quote in quotes]
     numbers[1] = [quote.bid_quantity for quote in quotes]
     numbers[2] = [quote.ask_price for quote in quotes]
@@ -198,25 +199,23 @@ def _piece(path: Path, block: TapeBlock) -> _Piece:
             path=str(path),
             line=block.first_line,
         )
-    ids = np.fromiter((quote.update_id for quote in quotes), np.int64, count)
-    return _Piece(np.array(times, np.int64), tuple(symbols), codes, numbers, ids)
+    ids = np.array([quote.update_id for quote in quotes], np.int64)
+    return _Piece(np.array(times, np.int64), tuple(place), codes, numbers, ids)
 
 
 def _all_quotes(text: bytes) -> tuple[list[int], list[_Quote]] | None:
-    """Times and quotes of a block of the raw layout in one pass; None if that is not what it holds.
-
-    Lines of other streams are left out before they are decoded.
-    """
-    lines = text.count(b"\n")
-    if text.count(_QUOTE_MARK) != lines:
-        text = b"".join(line for line in text.splitlines(keepends=True) if _QUOTE_MARK in line)
-        lines = text.count(b"\n")
+    """Times and quotes of a block of the raw layout in one pass; None if that is not what it holds."""
     try:
         items = _stamped_quotes.decode_lines(text.replace(b" ", b"\n"))
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+        # Quotes among others: these are left out before anything is decoded.
+        text = b"".join(line for line in text.splitlines(keepends=True) if _QUOTE_MARK in line)
+        try:
+            items = _stamped_quotes.decode_lines(text.replace(b" ", b"\n"))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
     times, frames = items[0::2], items[1::2]
-    if len(items) != 2 * lines or set(map(type, times)) > {int} or set(map(type, frames)) > {_QuoteFrame}:
+    if len(items) != 2 * text.count(b"\n") or set(map(type, times)) - {int} or set(map(type, frames)) - {_QuoteFrame}:
         return None
     if times and min(times) < NANOSECOND_DIGITS:
         return None

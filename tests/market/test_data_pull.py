@@ -17,7 +17,7 @@ from labkit.domain.clock import DAY_MS, HOUR_MS
 from labkit.domain.market_events import Bar, Trade
 from labkit.domain.moments import moment_ms
 from labkit.edge.http import SocketHttp
-from labkit.errors import ConfigError, DataFileError, ExchangeUnavailable, RemoteProtocolError
+from labkit.errors import ArchiveUnreachable, ConfigError, ExchangeUnavailable, RemoteProtocolError
 from labkit.market.bulk_files import ArchiveFile, ArchiveFolder, ArchiveHttp, archives_for
 from labkit.market.data_service import AGG_TRADES_SPAN_MS, FULL_PAGE, DataService
 from labkit.market.lake import Gap, Lake, Series
@@ -302,7 +302,7 @@ async def test_archives_are_fetched_over_http_and_a_failing_one_is_told(
 async def test_an_archive_nobody_answers_for_ends_the_pull(tmp_path: Path) -> None:
     archive = ArchiveHttp(SocketHttp("http://127.0.0.1:9", timeout_ms=2_000))
     try:
-        with pytest.raises(DataFileError, match="cannot be fetched"):
+        with pytest.raises(ArchiveUnreachable, match="cannot be fetched"):
             await DataService(None, tmp_path).pull(HOURS, START, NOW, archive=archive, now_ms=NOW)
     finally:
         await archive.close()
