@@ -21,7 +21,7 @@ from labkit.edge.http import SocketHttp
 from labkit.edge.websocket import SocketStreams
 from labkit.engine.ledger import LEDGER_FILE
 from labkit.engine.unified_scheduler import Reporter, UnifiedScheduler
-from labkit.errors import ConfigError
+from labkit.errors import ConfigError, UnknownSymbol
 from labkit.exchange.binance_client import BinanceClient
 from labkit.exchange.credentials import Credentials
 from labkit.paper.in_process import InProcessExchange
@@ -133,6 +133,12 @@ def with_symbols_of(config: Config, source: MarketSource) -> Config:
     """The configuration trading what the market has: a tape brings its own symbols, unless some were chosen."""
     if config.market == "tape" and config.symbols == Config().symbols:
         return msgspec.structs.replace(config, symbols=source.symbols)
+    for symbol in config.symbols:
+        if symbol not in source.symbols:
+            raise UnknownSymbol(
+                f"setting symbols: {symbol!r} is not in this market; it has {', '.join(source.symbols)}",
+                field="symbols",
+            )
     return config
 
 

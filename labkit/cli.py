@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -100,7 +101,7 @@ def _add_weather(parser: argparse.ArgumentParser) -> None:
 
 def _positive(text: str) -> float:
     value = float(text)
-    if not value > 0:
+    if not (value > 0 and math.isfinite(value)):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
 
@@ -166,9 +167,15 @@ def _run(options: argparse.Namespace) -> int:
         if is_new:
             _remove_if_unused(folder)
         raise
-    report = _write_report(config, folder, snapshot)
+    report: Path | None = None
+    status = INTERRUPTED if interrupted else 0
+    try:
+        report = _write_report(config, folder, snapshot)
+    except LabkitError as error:
+        # The run stands whatever became of its report.
+        status = _complain(error, FAILED)
     _print_result(snapshot, config, report, as_json=options.json)
-    return INTERRUPTED if interrupted else 0
+    return status
 
 
 def _live(config: Config, folder: Path, minutes: float | None) -> tuple[Snapshot, bool]:
@@ -238,7 +245,7 @@ def _write_report(config: Config, folder: Path, snapshot: Snapshot) -> Path:
     return reporter.write_now(utc_day(snapshot.time_ms))
 
 
-def _print_result(snapshot: Snapshot, config: Config, report: Path, *, as_json: bool) -> None:
+def _print_result(snapshot: Snapshot, config: Config, report: Path | None, *, as_json: bool) -> None:
     counts, account = snapshot.counts, snapshot.account
     assert account is not None
     result = {
@@ -255,7 +262,7 @@ def _print_result(snapshot: Snapshot, config: Config, report: Path, *, as_json: 
         "ledger_head": snapshot.ledger_sequence,
         "ledger_hash": snapshot.ledger_hash,
         "reconnects": counts.reconnects,
-        "report": str(report),
+        "report": str(report) if report else None,
     }
     if as_json:
         print(json.dumps(result), flush=True)
@@ -268,14 +275,14 @@ def _new_run_folder(parent: Path) -> Path:
     """The next numbered folder for a run of its own."""
     parent.mkdir(parents=True, exist_ok=True)
     taken = [int(path.name) for path in parent.iterdir() if path.name.isdigit()]
-    folder = parent / f"{max(taken, default=0) + 1:04d}"
-    folder.mkdir()
-    return folder
+    return parent / f"{max(taken, default=0) + 1:04d}"
 
 
 def _remove_if_unused(folder: Path) -> None:
-    """Nothing half-started is left behind by a refused run."""
-    if folder.is_dir():
+    """Nothing half-started is left behind by a refused run; where there is a ledger, nothing is touched."""
+    from labkit.engine.ledger import LEDGER_FILE
+
+    if folder.is_dir() and not (folder / LEDGER_FILE).exists():
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()

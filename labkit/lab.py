@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -222,8 +222,8 @@ class Lab:
                 return Why(decision)
         raise ConfigError(f"nothing has been decided on {symbol} yet", field="symbol")
 
-    def at(self, moment: str | int) -> Snapshot:
-        """The account at a past market moment (ISO time with zone, or UTC milliseconds), from the ledger."""
+    def at(self, moment: str | int | datetime) -> Snapshot:
+        """The account at a past market moment (ISO text or datetime with zone, or UTC ms), as the ledger tells it."""
         until_ms = moment if isinstance(moment, int) else _milliseconds(moment)
         ledger = Ledger.open(self.folder, read_only=True)
         try:
@@ -233,14 +233,15 @@ class Lab:
 
     # -- wishes ------------------------------------------------------------------------------------------------
 
-    def close_position(self, symbol: str, quantity: Decimal | None = None) -> None:
+    def close_position(self, symbol: str, quantity: Decimal | float | None = None) -> None:
         """Close the position of `symbol`, or `quantity` (base asset) of it. Returns at once.
 
         Raises:
             LocalProtocolError: there is no such position.
         """
         symbol = self._traded(symbol)
-        self._do(lambda: self._running().scheduler.position_controller.close(symbol, quantity))
+        size = None if quantity is None else _amount("quantity", quantity)
+        self._do(lambda: self._running().scheduler.position_controller.close(symbol, size))
 
     def close_all(self) -> None:
         """Close every open position. Returns at once."""
@@ -260,13 +261,19 @@ class Lab:
         self._submit(ev.EntriesPaused(time_ms=self._now_ms(), paused=False, reason="asked to"))
 
     def move_exits(
-        self, symbol: str, *, stop_price: Decimal | None = None, target_price: Decimal | None = None
+        self, symbol: str, *, stop_price: Decimal | float | None = None, target_price: Decimal | float | None = None
     ) -> None:
-        """Move the stop or the target of an open position; what is None stays."""
+        """Move the stop or the target of an open position; what is None stays.
+
+        Raises:
+            ConfigError: a price that is none.
+            LocalProtocolError: no such position, or a price on the wrong side of the market.
+        """
         symbol = self._traded(symbol)
-        self._submit(
-            ev.ExitsChanged(time_ms=self._now_ms(), symbol=symbol, stop_price=stop_price, target_price=target_price)
-        )
+        stop = None if stop_price is None else _amount("stop_price", stop_price)
+        target = None if target_price is None else _amount("target_price", target_price)
+        controller = self._running().scheduler.position_controller
+        self._do(lambda: controller.move_exits(symbol, stop_price=stop, target_price=target))
 
     def report(self, day: str | None = None, timeout_seconds: float = 180.0) -> ReportPage:
         """Write the report of one UTC day of the market (today by default) and return its page."""
@@ -403,6 +410,10 @@ def start(**settings: Any) -> Lab:
     """
     config = load_config(settings, folder=home())
     running = KernelHost.find(str(home() / config.data_dir))
+    if isinstance(running, Lab) and running.snapshot().state == "failed":
+        # A lab that failed can only be begun anew; its ledger is what the next one goes on from.
+        running.stop()
+        running = None
     if isinstance(running, Lab):
         asked = msgspec.structs.replace(config, symbols=running.config.symbols)
         if asked != running.config:
@@ -537,9 +548,20 @@ def _frame(rows: Iterable[msgspec.Struct], columns: str) -> pd.DataFrame:
     )
 
 
-def _milliseconds(moment: str) -> int:
+def _amount(name: str, value: Decimal | float) -> Decimal:
+    """A price or quantity as a person gives it, as an exact positive number."""
     try:
-        parsed = datetime.fromisoformat(moment)
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        amount = Decimal(0)
+    if not amount.is_finite() or amount <= 0:
+        raise ConfigError(f"{name}: {value!r} is not a number above 0", field=name)
+    return amount
+
+
+def _milliseconds(moment: str | datetime) -> int:
+    try:
+        parsed = moment if isinstance(moment, datetime) else datetime.fromisoformat(moment)
     except ValueError as error:
         raise ConfigError(f"{moment!r} is not a moment like 2026-01-05T12:00:00Z", field="moment") from error
     if parsed.tzinfo is None:

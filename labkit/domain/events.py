@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -45,6 +46,8 @@ class EngineStarted(EngineEvent, frozen=True, kw_only=True):
     disclosure: str
     symbols: tuple[str, ...]
     config_hash: str
+    settings: dict[str, Any] = {}
+    """The sections `risk` and `trader` this epoch decides by; the past is always replayed with the settings it had."""
 
 
 class EngineStopped(EngineEvent, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from labkit.config import Config
+from labkit.config import Config, RiskConfig, TraderConfig
 from labkit.domain import events as ev
 from labkit.domain.clock import DAY_MS, MINUTE_MS, utc_day
 from labkit.domain.commands import Command, Notify, PlaceOrder, SettleDoubt
@@ -31,6 +31,9 @@ from labkit.trader.exits import ExitPlan, advance_trailing, exit_reason, make_ex
 from labkit.trader.sizing import order_quantity
 
 ZERO = Decimal(0)
+BY_HAND = "user"
+EXIT_AGAIN_MS = 1_000
+"""How long after a refused exit the next one goes out; doubles with every refusal, up to about a minute."""
 EVENT_LOG_LENGTH = 200
 CLOSED_TRADES_KEPT = 500
 
@@ -153,6 +156,7 @@ class Engine:
         self._numbered = 0
         self._order_times: deque[int] = deque()
         self._seen: set[object] = set()
+        self._refused_exits: dict[str, tuple[int, int]] = {}
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -179,6 +183,10 @@ class Engine:
     def closing(self, symbol: str) -> bool:
         """True while an order that reduces the position is under way."""
         return any(r.intent.reduce_only for r in self.open_intents(symbol))
+
+    def knows_fill(self, symbol: str, trade_id: int) -> bool:
+        """True if that execution is booked."""
+        return (symbol, trade_id) in self._seen
 
     def position(self, symbol: str) -> Position:
         return self.positions.get(symbol) or Position(symbol)
@@ -219,6 +227,12 @@ class Engine:
         self._touch()
         self.epoch = event.epoch
         self.market, self.disclosure, self.symbols = event.market, event.disclosure, event.symbols
+        if event.settings:
+            self.config = msgspec.structs.replace(
+                self.config,
+                risk=msgspec.convert(event.settings["risk"], RiskConfig, strict=False),
+                trader=msgspec.convert(event.settings["trader"], TraderConfig, strict=False),
+            )
         self.paused_by.pop("feed", None)
         self.breaker_level = "NORMAL"
         self._say("info", f"engine started, epoch {event.epoch}, {event.market} market")
@@ -361,6 +375,9 @@ class Engine:
         position = self.position(symbol)
         if not position.is_open or self.closing(symbol):
             return []
+        refusals, refused_ms = self._refused_exits.get(symbol, (0, 0))
+        if refusals and reason != BY_HAND and self.now_ms < refused_ms + EXIT_AGAIN_MS * 2 ** min(refusals - 1, 6):
+            return []
         side = Side.SELL if position.quantity > 0 else Side.BUY
         size = abs(position.quantity) if quantity is None else min(quantity, abs(position.quantity))
         return [self._place(symbol, side, size, reason=reason, reduce_only=True, quote=quote)]
@@ -468,6 +485,7 @@ class Engine:
         account.trade_cash -= fill.signed_quantity * fill.price
         self.last_fill_ms = max(self.last_fill_ms, fill.trade_time_ms)
         self._count(fills=1)
+        self._refused_exits.pop(fill.symbol, None)
         self._follow_trade(record, fill, position, after, realized)
 
     def _follow_trade(
@@ -543,6 +561,9 @@ class Engine:
         if not record.is_final:
             self._touch()
             record.state = IntentState.REJECTED
+            if record.intent.reduce_only:
+                refusals, _ = self._refused_exits.get(record.intent.symbol, (0, 0))
+                self._refused_exits[record.intent.symbol] = (refusals + 1, self.now_ms)
             self._say(
                 "warning",
                 f"{record.intent.symbol}: order {event.client_order_id} refused: {event.message} ({event.code})",

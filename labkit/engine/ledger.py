@@ -13,7 +13,8 @@ import msgspec
 
 from labkit.domain import events as ev
 from labkit.domain.decisions import Decision
-from labkit.errors import LedgerDamaged
+from labkit.domain.orders import Fill
+from labkit.errors import LedgerDamaged, LedgerError
 from labkit.store.journal import Journal, Record
 
 DECISION = "Decision"
@@ -65,7 +66,10 @@ class Ledger:
         moves_money = isinstance(event, (ev.FundingPaid, ev.Deposited, ev.WalletAdjusted)) or (
             isinstance(event, ev.OrderChanged) and event.fill is not None
         )
-        self._journal.append(records, anchor=moves_money)
+        before = self._journal.sequence
+        numbers = self._journal.append(records, anchor=moves_money)
+        if numbers[0] <= before:
+            raise LedgerError(f"{records[0].key} is on record already, yet it changed the engine's state")
 
     def entries(self, after: int = 0) -> Iterator[LedgerEntry]:
         """All entries after record number `after`, in order.
@@ -99,10 +103,8 @@ class Ledger:
         match event:
             case ev.MinuteClosed():
                 return f"minute:{event.open_time_ms}"
-            case ev.OrderChanged():
-                fill = event.fill.trade_id if event.fill else 0
-                order = event.order
-                return f"order:{order.symbol}:{order.client_order_id}:{order.status}:{order.executed_quantity}:{fill}"
+            case ev.OrderChanged(order=order, fill=Fill() as fill):
+                return f"fill:{fill.symbol}:{fill.trade_id}:{order.status}:{order.executed_quantity}"
             case ev.FundingPaid():
                 return f"funding:{event.symbol}:{event.funding_time_ms}"
             case ev.Deposited() | ev.WalletAdjusted():

@@ -124,10 +124,14 @@ class OrderDesk:
             revision = self._engine.revision
             account = await self._client.account()
             positions = {p.symbol: p.quantity for p in account.positions if p.quantity}
-            if self._tasks or self._engine.open_intents() or self._engine.revision != revision:
+            others = self._tasks - {asyncio.current_task()}
+            if others or self._engine.open_intents() or self._engine.revision != revision:
                 return
             ours = {p.symbol: p.quantity for p in self._engine.positions.values() if p.is_open}
             agrees = ours == positions and self._engine.account.wallet_balance == account.wallet_balance
+            if attempt == 1 and ours != positions:
+                await self._find_foreign_fills({*ours, *positions})
+                continue
             if agrees or attempt == LOOKS - 1:
                 self._submit(
                     ev.AccountObserved(
@@ -216,6 +220,17 @@ class OrderDesk:
             if fill.order_id == order.order_id:
                 # The list of trades does not name the client order id.
                 named = msgspec.structs.replace(fill, client_order_id=intent.client_order_id)
+                self._submit(ev.OrderChanged(time_ms=self._clock.now_ms(), order=order, fill=named))
+
+    async def _find_foreign_fills(self, symbols: set[str]) -> None:
+        """Book executions the stream never told us of: a liquidation, or a person in the exchange's own app."""
+        for symbol in sorted(symbols):
+            since = self._engine.last_fill_ms - LOOK_BACK_MS
+            for fill in await self._client.user_trades(symbol, start_ms=since):
+                if self._engine.knows_fill(symbol, fill.trade_id):
+                    continue
+                order = await self._client.query_order_by_id(symbol, fill.order_id)
+                named = msgspec.structs.replace(fill, client_order_id=order.client_order_id)
                 self._submit(ev.OrderChanged(time_ms=self._clock.now_ms(), order=order, fill=named))
 
     async def _find_missed_funding(self) -> None:

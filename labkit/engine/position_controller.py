@@ -16,7 +16,7 @@ from labkit.engine.engine import Engine
 from labkit.errors import BreakerOpen, ExchangeError, LocalProtocolError, RemoteProtocolError, WouldExceedLimit
 from labkit.exchange.binance_client import BinanceClient
 from labkit.market.websocket_monitor import WebSocketMonitor
-from labkit.trader.exits import exit_reason
+from labkit.trader.exits import closing_price, exit_reason
 
 
 class PositionController:
@@ -74,6 +74,29 @@ class PositionController:
         if symbol and not engine.position(symbol).is_open:
             raise LocalProtocolError(f"no open position on {symbol}")
         self._send(ev.CloseRequested(time_ms=clock.now_ms(), symbol=symbol, quantity=quantity, source=source))
+
+    def move_exits(self, symbol: str, *, stop_price: Decimal | None, target_price: Decimal | None) -> None:
+        """Move stop or target of an open position; what is None stays.
+
+        Raises:
+            LocalProtocolError: no such position, or a price on the wrong side of the market.
+        """
+        engine, clock = self._attached()
+        position = engine.position(symbol)
+        if not position.is_open or symbol not in engine.trades:
+            raise LocalProtocolError(f"no open position on {symbol}")
+        quote = self.websocket_monitor.get_quote(symbol)
+        if quote is not None:
+            price = closing_price(position.sign, quote)
+            for name, wanted, direction in (("stop", stop_price, -1), ("target", target_price, 1)):
+                if wanted is not None and (wanted - price) * position.sign * direction <= 0:
+                    side = "long" if position.sign > 0 else "short"
+                    raise LocalProtocolError(
+                        f"{name} {wanted} of a {side} on {symbol} lies on the wrong side of {price}"
+                    )
+        self._send(
+            ev.ExitsChanged(time_ms=clock.now_ms(), symbol=symbol, stop_price=stop_price, target_price=target_price)
+        )
 
     async def _rest_quote(self, symbol: str) -> Quote | None:
         try:

@@ -106,10 +106,21 @@ class Checkpoints:
             file.write(state)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, self._folder / f"{state_hash}.state")
-        kept = sorted(self._folder.glob("*.state"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        for old in kept[CHECKPOINTS_KEPT:]:
+        new = self._folder / f"{state_hash}.state"
+        os.replace(temporary, new)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        # The one just written stays whatever the wall clock says of its age.
+        others = [path for path in self._folder.glob("*.state") if path != new]
+        others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        for old in others[CHECKPOINTS_KEPT - 1 :]:
             old.unlink()
+
+    def has(self, state_hash: str) -> bool:
+        return (self._folder / f"{state_hash}.state").exists()
 
     def load(self, state_hash: str) -> bytes:
         """The state of that hash; raises LedgerDamaged where it is gone."""
@@ -144,12 +155,18 @@ def recover(config: Config, ledger: Ledger, trader: SelfLearningTrader, checkpoi
         LedgerDamaged: a record or the trader's checkpoint is missing or damaged.
     """
     entries = list(ledger.entries())
-    last_checkpoint = max(
-        (index for index, entry in enumerate(entries) if isinstance(entry.event, ev.TraderCheckpointed)), default=-1
-    )
+    checkpointed = [
+        (index, entry.event.state_hash)
+        for index, entry in enumerate(entries)
+        if isinstance(entry.event, ev.TraderCheckpointed)
+    ]
+    # An older checkpoint leads to the same state, only by more steps; without any, the trader began with nothing.
+    last_checkpoint = max((index for index, state in checkpointed if checkpoints.has(state)), default=-1)
+    if checkpointed and last_checkpoint < 0:
+        checkpoints.load(checkpointed[-1][1])
     recorded = RecordedDecisions()
-    engine = Engine(config, recorded)
     along = _SteppedAlong(trader, recorded)
+    engine = Engine(config, along if last_checkpoint < 0 else recorded)
     for index, entry in enumerate(entries):
         if index == last_checkpoint:
             assert isinstance(entry.event, ev.TraderCheckpointed)

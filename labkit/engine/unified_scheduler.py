@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
-from labkit.config import Config
+from labkit.config import Config, to_plain
 from labkit.domain import events as ev
 from labkit.domain.clock import DAY_MS, MINUTE_MS, SECOND_MS, Clock
 from labkit.domain.events import Loop
@@ -34,6 +34,8 @@ from labkit.errors import (
     BreakerOpen,
     ConfigError,
     ExchangeError,
+    LabkitError,
+    LedgerError,
     RemoteProtocolError,
     ReportFailed,
     UnknownSymbol,
@@ -132,6 +134,7 @@ class UnifiedScheduler:
         self._tasks: list[asyncio.Task[None]] = []
         self._stepping = asyncio.Lock()
         self._minutes_since_checkpoint = 0
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def engine(self) -> Engine:
@@ -160,7 +163,12 @@ class UnifiedScheduler:
         revision = engine.revision
         commands = engine.apply(event)
         if engine.revision != revision:
-            ledger.append(event, engine.new_decisions)
+            try:
+                ledger.append(event, engine.new_decisions)
+            except (LedgerError, OSError) as error:
+                # What we believe is no longer what is written: stop, and let the next start believe the ledger.
+                self._fail("ledger", error)
+                raise
             if isinstance(event, (ev.OrderChanged, ev.FundingPaid, ev.WalletAdjusted, ev.Deposited)):
                 engine.check_balance()
         assert self._desk is not None
@@ -208,6 +216,7 @@ class UnifiedScheduler:
                 disclosure=self.disclosure,
                 symbols=self.config.symbols,
                 config_hash=self.config.fingerprint(),
+                settings={"risk": to_plain(self.config.risk), "trader": to_plain(self.config.trader)},
             )
         )
         brackets = await self.binance_client.leverage_brackets()
@@ -354,9 +363,10 @@ class UnifiedScheduler:
             raise ConfigError("this scheduler was started without a reporter")
         try:
             path = await self._reporter.write(day)
-        except ReportFailed as error:
+        except (LabkitError, OSError) as error:
+            # Whatever is wrong with a report, the engine goes on.
             self.submit(ev.ReportWritten(time_ms=self.clock.now_ms(), day=day, path="", error=str(error)))
-            raise
+            raise ReportFailed(f"the report of {day} could not be written: {error}") from error
         self.submit(ev.ReportWritten(time_ms=self.clock.now_ms(), day=day, path=str(path)))
         return path
 
@@ -493,9 +503,15 @@ class UnifiedScheduler:
         error = task.exception()
         if error is not None:
             # A part that dies takes the engine with it, visibly: a trader without one of its loops is worse than none.
-            self.state, self.failure = "failed", error
-            self.state_detail = f"{task.get_name()}: {type(error).__name__}: {error}"
-            asyncio.get_running_loop().create_task(self._wind_down())
+            self._fail(task.get_name(), error)
+
+    def _fail(self, part: str, error: BaseException) -> None:
+        """Stop everything, visibly; the cause stays readable."""
+        if self.state == "failed":
+            return
+        self.state, self.failure = "failed", error
+        self.state_detail = f"{part}: {type(error).__name__}: {error}"
+        self._ending = asyncio.get_running_loop().create_task(self._wind_down())
 
 
 def _monitor_interval_ms(speed: float) -> int:

@@ -373,6 +373,10 @@ class BinanceClient:
         params = {"symbol": symbol, "origClientOrderId": client_order_id}
         return rest.decode_order(await self._call("query_order", params))
 
+    async def query_order_by_id(self, symbol: str, order_id: int) -> Order:
+        """One order by the exchange's number: how an order that is not ours is found. Raises `UnknownOrder`."""
+        return rest.decode_order(await self._call("query_order", {"symbol": symbol, "orderId": str(order_id)}))
+
     async def cancel_order(self, symbol: str, client_order_id: str) -> Order:
         """Cancel one order and return it as it ended. Raises `UnknownOrder` if it is no longer open."""
         params = {"symbol": symbol, "origClientOrderId": client_order_id}
@@ -497,8 +501,7 @@ class BinanceClient:
             limit=FULL_PAGE,
         )
         for order_id in sorted({fill.order_id for fill in fills}):
-            params = {"symbol": intent.symbol, "orderId": str(order_id)}
-            order = rest.decode_order(await self._call("query_order", params))
+            order = await self.query_order_by_id(intent.symbol, order_id)
             if order.client_order_id == intent.client_order_id:
                 return order
         if len(fills) >= FULL_PAGE:

@@ -101,7 +101,7 @@ class Journal:
         """
         if read_only and not path.exists():
             raise LedgerError(f"no ledger at {path}: run a lab with this data folder first")
-        is_new = not path.exists()
+        is_new = not path.exists() or (not read_only and _is_unfinished(path))
         try:
             if read_only:
                 connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
@@ -214,7 +214,7 @@ class Journal:
 
     def _prepare(self, *, is_new: bool) -> None:
         execute = self._connection.execute
-        execute("PRAGMA busy_timeout = 250")
+        execute("PRAGMA busy_timeout = 2000")
         if self._read_only:
             self._check_identity()
             return
@@ -226,7 +226,7 @@ class Journal:
             execute(f"PRAGMA application_id = {APPLICATION_ID}")
             execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             execute(
-                "CREATE TABLE records ("
+                "CREATE TABLE IF NOT EXISTS records ("
                 " sequence INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, time_ms INTEGER NOT NULL,"
                 " kind TEXT NOT NULL, key TEXT NOT NULL UNIQUE, body BLOB NOT NULL, hash TEXT NOT NULL)"
             )
@@ -285,6 +285,21 @@ class Journal:
             raise LedgerDamaged(f"{path} is missing: the ledger beside it cannot be trusted to be whole") from error
         except msgspec.DecodeError as error:
             raise LedgerDamaged(f"{path} cannot be read: {error}") from error
+
+
+def _is_unfinished(path: Path) -> bool:
+    """True if a process died while it created this journal: no anchor yet, and nothing in it that could be lost."""
+    if anchor_path(path).exists():
+        return False
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        empty = tables == ["records"] and connection.execute("SELECT count(*) FROM records").fetchone()[0] == 0
+    except sqlite3.DatabaseError:
+        return False
+    finally:
+        connection.close()
+    return not tables or empty
 
 
 def anchor_path(journal_path: Path) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.config import Config
+from labkit.config import Config, RiskConfig, to_plain
 from labkit.domain import events as ev
 from labkit.domain.commands import PlaceOrder, SettleDoubt
 from labkit.domain.decisions import Action, Decision
@@ -378,6 +378,47 @@ def test_an_event_that_changes_nothing_is_not_worth_recording(long_desk: Desk) -
     revision = long_desk.engine.revision
     long_desk.look(quote("99.9", "100.1"))
     assert long_desk.engine.revision == revision
+
+
+def test_a_refused_exit_is_tried_again_later_and_later(long_desk: Desk) -> None:
+    sent = []
+    for second in range(1, 61):
+        for placed in long_desk.look(quote("99.1", "99.3"), later_ms=second * 1_000):
+            sent.append(second)
+            long_desk.engine.apply(
+                ev.OrderRefused(
+                    time_ms=NOW + second * 1_000,
+                    client_order_id=placed.intent.client_order_id,
+                    code=-2022,
+                    message="ReduceOnly Order is rejected.",
+                )
+            )
+    assert sent == [1, 2, 4, 8, 16, 32]
+
+
+def test_a_person_may_close_however_often_an_exit_was_refused(long_desk: Desk) -> None:
+    (placed,) = long_desk.look(quote("99.1", "99.3"))
+    long_desk.engine.apply(
+        ev.OrderRefused(time_ms=NOW + 1_000, client_order_id=placed.intent.client_order_id, code=-2022, message="no")
+    )
+    assert len(long_desk.engine.apply(ev.CloseRequested(time_ms=NOW + 1_001, symbol="BTCUSDT"))) == 1
+
+
+def test_an_epoch_decides_by_its_own_settings_whatever_the_engine_was_made_with(desk: Desk) -> None:
+    settings = to_plain(Config(risk=RiskConfig(max_order_notional=D("1000"))))
+    desk.engine.apply(
+        ev.EngineStarted(
+            time_ms=NOW,
+            epoch=2,
+            market="test",
+            disclosure="",
+            symbols=("BTCUSDT",),
+            config_hash="",
+            settings={"risk": settings["risk"], "trader": settings["trader"]},
+        )
+    )
+    (placed,) = desk.decide(decision())
+    assert placed.intent.quantity == D("9.980")
 
 
 def test_a_daily_loss_beyond_the_cap_stops_entries(long_desk: Desk) -> None:

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from labkit.assembly import assemble_in_process
 from labkit.config import Config
 from labkit.domain import events as ev
 from labkit.domain.clock import utc_day
+from labkit.domain.orders import OrderIntent, OrderType, Side
 from labkit.domain.snapshot import Snapshot
+from labkit.edge.clocks import VirtualTimeLoop, run_in_virtual_time
 from labkit.engine.history import days_in, read_day
 from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.recovery import Checkpoints, fold, recover
+from labkit.engine.snapshots import take_snapshot
 from labkit.errors import ConfigError
 from labkit.paper.paper_exchange import JOURNAL_NAME
 from labkit.store.journal import Journal
@@ -114,6 +118,49 @@ def test_the_trader_stands_after_a_crash_where_it_stood_before_it(tmp_path: Path
     assert trader.state_hash() == hashes[-1] != hashes[0]
     assert recovered.differing_minutes == 0
     assert recovered.engine.counts.positions_closed > 0
+
+
+def test_changed_settings_leave_open_positions_with_the_exits_they_were_opened_with(tmp_path: Path) -> None:
+    first = live(tmp_path, 30)
+    assert first.positions
+    second = live(tmp_path, 12, **{"trader.trailing_gap_fraction": 0.9, "risk.max_open_positions": 1})
+    reasons = {trade.exit_reason for trade in second.closed_trades}
+    assert "external" not in reasons
+    still = {row.symbol for row in second.positions if row.opened_ms <= first.time_ms}
+    assert still == set()  # the horizon is ten minutes: whoever was open has been guarded, and closed
+    assert second.entries_paused == ""
+
+
+def test_a_fill_the_stream_never_told_of_is_found_by_looking(tmp_path: Path) -> None:
+    """A position closed by somebody else, in a gap of the user-data stream."""
+    loop = VirtualTimeLoop()
+
+    async def story() -> Snapshot:
+        assembly = await assemble_in_process(small_config(), tmp_path, loop)
+        await assembly.start()
+        scheduler, clock = assembly.scheduler, assembly.clock
+        while not scheduler.engine.trades:
+            await clock.sleep_until(clock.now_ms() + 1_000)
+        symbol, position = next((s, p) for s, p in scheduler.engine.positions.items() if p.is_open)
+        stream = scheduler.user_stream
+        assert stream is not None
+        stream._on_event = lambda event: None  # the gap
+        by_hand = OrderIntent(
+            client_order_id="by-hand",
+            symbol=symbol,
+            side=Side.SELL if position.quantity > 0 else Side.BUY,
+            order_type=OrderType.MARKET,
+            quantity=abs(position.quantity),
+            reduce_only=True,
+        )
+        await scheduler.binance_client.place_order(by_hand)
+        await clock.sleep_until(clock.now_ms() + 200_000)
+        snapshot = take_snapshot(scheduler)
+        await assembly.stop()
+        return snapshot
+
+    snapshot = run_in_virtual_time(story(), loop)
+    assert "by-hand" in [trade.exit_order for trade in snapshot.closed_trades]
 
 
 def test_an_account_is_not_traded_on_another_market(tmp_path: Path) -> None:

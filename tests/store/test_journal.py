@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.errors import AlreadyRunning, LedgerDamaged, LedgerError
-from labkit.store.journal import GENESIS, Journal, Record, anchor_path
+from labkit.store.journal import APPLICATION_ID, GENESIS, Journal, Record, anchor_path
 from labkit.store.run_lock import Owner, RunLock
 
 
@@ -104,10 +104,24 @@ def test_a_history_rewritten_from_the_start_is_refused_by_the_anchor(path: Path,
 
 
 def test_a_missing_anchor_is_damage(path: Path) -> None:
-    Journal.open(path).close()
+    journal = Journal.open(path)
+    journal.append(some_records(1))
+    journal.close()
     anchor_path(path).unlink()
     with pytest.raises(LedgerDamaged, match="missing"):
         Journal.open(path)
+
+
+@pytest.mark.parametrize("reached", ["connected", "marked", "table made"])
+def test_a_death_during_creation_leaves_a_journal_that_can_be_created(path: Path, reached: str) -> None:
+    connection = sqlite3.connect(path)
+    if reached != "connected":
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    if reached == "table made":
+        connection.execute("CREATE TABLE records (sequence INTEGER PRIMARY KEY, epoch, time_ms, kind, key, body, hash)")
+    connection.close()
+    journal = Journal.open(path)
+    assert journal.append(some_records(2)) == [1, 2]
 
 
 def test_a_foreign_sqlite_file_is_refused(path: Path) -> None:
