@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# The same examples every time, and no clock: a busy machine is not a failed claim.
+settings.register_profile("labkit", deadline=None, derandomize=True)
+settings.load_profile("labkit")
 
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
