@@ -9,9 +9,13 @@ out or backs off then does so in virtual time, in a reproducible order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import selectors
+import signal
+import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from types import FrameType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -100,17 +104,47 @@ class VirtualClock:
 
 
 def run_in_virtual_time(main: Coroutine[Any, Any, T], loop: VirtualTimeLoop) -> T:
-    """Run `main` to its end on `loop`, cancel what is left, close the loop."""
+    """Run `main` to its end on `loop`, cancel what is left, close the loop.
+
+    Ctrl-C cancels `main` between two steps of the loop, never inside one: an interrupt in the middle of a transaction
+    would leave memory and file apart. `KeyboardInterrupt` is raised once everything has ended cleanly.
+    """
+    interrupted = False
     try:
         asyncio.set_event_loop(loop)
-        return loop.run_until_complete(main)
+        task = loop.create_task(main)
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            nonlocal interrupted
+            interrupted = True
+            loop.call_soon_threadsafe(task.cancel)
+
+        with _on_interrupt(interrupt):
+            try:
+                return loop.run_until_complete(task)
+            except asyncio.CancelledError:
+                if interrupted:
+                    raise KeyboardInterrupt from None
+                raise
+            finally:
+                leftovers = asyncio.all_tasks(loop)
+                for leftover in leftovers:
+                    leftover.cancel()
+                if leftovers:
+                    loop.run_until_complete(asyncio.gather(*leftovers, return_exceptions=True))
     finally:
-        try:
-            leftovers = asyncio.all_tasks(loop)
-            for task in leftovers:
-                task.cancel()
-            if leftovers:
-                loop.run_until_complete(asyncio.gather(*leftovers, return_exceptions=True))
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+@contextlib.contextmanager
+def _on_interrupt(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let `handler` answer Ctrl-C meanwhile; only a main thread can, elsewhere nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
