@@ -84,9 +84,8 @@ def _lake(options: argparse.Namespace, *, must_exist: bool = False) -> Lake:
     from labkit.lab import home
 
     folder: Path = options.lake or home() / load_config(folder=home()).data_dir / LAKE_FOLDER
-    if must_exist and not folder.is_dir():
-        raise ConfigError(f"{folder}: there is no lake yet; labkit data pull makes one", field="lake")
-    return Lake(folder)
+    lake = Lake(folder)
+    return lake.that_exists() if must_exist else lake
 
 
 def _series(options: argparse.Namespace, symbol: str) -> Series:

@@ -15,20 +15,21 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from labkit.assembly import Assembly, assemble_in_process, assemble_on_sockets
+from labkit.assembly import Assembly, acquire, assemble_in_process, assemble_on_sockets
 from labkit.config import Config, load_config
 from labkit.domain import events as ev
 from labkit.domain.clock import MINUTE_MS, utc_day
 from labkit.domain.decisions import Decision
+from labkit.domain.moments import Moment, moment_ms, moment_text
 from labkit.domain.snapshot import Snapshot
 from labkit.edge.clocks import VirtualTimeLoop, run_in_virtual_time
+from labkit.engine.history import days_in
 from labkit.engine.host_kernel import KernelHost
 from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.recovery import fold
@@ -42,6 +43,7 @@ from labkit.paper.weather.script import find_script
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labkit.report.daily_reporter import DailyReporter
     from labkit.widgets.live_monitor import LiveMonitor
     from labkit.widgets.position_table import PositionTable
     from labkit.widgets.why import Why
@@ -73,8 +75,15 @@ class Lab:
     # -- life --------------------------------------------------------------------------------------------------
 
     def start(self) -> Lab:
-        """Begin in the background and return at once. Starting a running lab changes nothing."""
+        """Begin in the background and return at once. Starting a running lab changes nothing.
+
+        Raises:
+            AlreadyRunning: another engine owns the data folder; names its process.
+            ConfigError: the data folder cannot be written.
+        """
         if self._starting is None:
+            # Looked at here as well as in the background: who asks is told at once, and by an exception.
+            acquire(self.folder).release()
             self._host.begin()
             self._starting = self._host.submit(self._start())
             self._starting.add_done_callback(self._started)
@@ -104,14 +113,16 @@ class Lab:
             self._stop(EXIT_SECONDS)
 
     async def _start(self) -> None:
-        from labkit.report.daily_reporter import DailyReporter
-
-        reporter = DailyReporter(self.folder / LEDGER_FILE, self.folder / REPORTS_FOLDER, self.config.report)
-        assembly = await assemble_on_sockets(self.config, self.folder, reporter=reporter)
+        assembly = await assemble_on_sockets(self.config, self.folder, reporter=self._reporter())
         self._assembly = assembly
         self.config = assembly.config
         assembly.scheduler.on_event.append(self._on_event)
         await assembly.start()
+
+    def _reporter(self) -> DailyReporter:
+        from labkit.report.daily_reporter import DailyReporter
+
+        return DailyReporter(self.folder / LEDGER_FILE, self.folder / REPORTS_FOLDER, self.config.report)
 
     async def _end(self) -> None:
         if self._assembly is not None:
@@ -144,7 +155,7 @@ class Lab:
             return take_snapshot(scheduler)
 
     def wait_for(self, what: str, timeout_seconds: float = 120.0) -> Any:
-        """Block until something has happened, and return it.
+        """Block until there is such a thing, and return the latest one; at once if there is one already.
 
         Args:
             what: `running`, `decision` (returns the latest one), `position_opened` (its row), `position_closed` (the
@@ -222,11 +233,21 @@ class Lab:
                 return Why(decision)
         raise ConfigError(f"nothing has been decided on {symbol} yet", field="symbol")
 
-    def at(self, moment: str | int | datetime) -> Snapshot:
-        """The account at a past market moment (ISO text or datetime with zone, or UTC ms), as the ledger tells it."""
-        until_ms = moment if isinstance(moment, int) else _milliseconds(moment)
+    def at(self, moment: Moment) -> Snapshot:
+        """The account at a past market moment (as a time or UTC ms), as the ledger tells it.
+
+        Raises:
+            ConfigError: the moment lies before the ledger begins or after it ends.
+        """
+        until_ms = moment_ms(moment, field="moment")
         ledger = Ledger.open(self.folder, read_only=True)
         try:
+            first_ms, last_ms = ledger.span_ms()
+            if not first_ms <= until_ms <= last_ms:
+                raise ConfigError(
+                    f"the ledger tells of {moment_text(first_ms)} to {moment_text(last_ms)}, not of {moment}",
+                    field="moment",
+                )
             return snapshot_of_past(fold(self.config, ledger, until_ms=until_ms), until_ms)
         finally:
             ledger.close()
@@ -277,6 +298,10 @@ class Lab:
 
     def report(self, day: str | None = None, timeout_seconds: float = 180.0) -> ReportPage:
         """Write the report of one UTC day of the market (today by default) and return its page."""
+        if self._stopped:
+            # The ledger is all a report needs.
+            day = day or days_in(self.folder / LEDGER_FILE)[-1]
+            return ReportPage(self._reporter().write_now(day), day)
         scheduler = self._running().scheduler
         day = day or utc_day(self._now_ms())
         path = self._host.submit(scheduler.write_report(day)).result(timeout_seconds)
@@ -557,16 +582,6 @@ def _amount(name: str, value: Decimal | float) -> Decimal:
     if not amount.is_finite() or amount <= 0:
         raise ConfigError(f"{name}: {value!r} is not a number above 0", field=name)
     return amount
-
-
-def _milliseconds(moment: str | datetime) -> int:
-    try:
-        parsed = moment if isinstance(moment, datetime) else datetime.fromisoformat(moment)
-    except ValueError as error:
-        raise ConfigError(f"{moment!r} is not a moment like 2026-01-05T12:00:00Z", field="moment") from error
-    if parsed.tzinfo is None:
-        raise ConfigError(f"{moment!r} has no time zone; end it with Z for UTC", field="moment")
-    return int(parsed.astimezone(UTC).timestamp() * 1000)
 
 
 __all__ = ["Lab", "ReportPage", "live_in_virtual_time", "live_until_end", "rehearse", "start"]

@@ -33,7 +33,7 @@ class KernelHost(threading.Thread):
     def __init__(self, name: str, owner: object) -> None:
         super().__init__(name=THREAD_PREFIX + name, daemon=True)
         self.owner = owner
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop
         self._lags: deque[float] = deque(maxlen=LAG_SAMPLES)
         self._started = threading.Event()
 
@@ -62,6 +62,8 @@ class KernelHost(threading.Thread):
 
     def begin(self) -> None:
         """Start the thread and wait until its loop runs."""
+        # Made here, not before: a host that is never begun leaves nothing open.
+        self._loop = asyncio.new_event_loop()
         self.start()
         self._started.wait()
 

@@ -96,6 +96,11 @@ class Ledger:
         if event is not None:
             yield LedgerEntry(sequence, event, tuple(decisions))
 
+    def span_ms(self) -> tuple[int, int]:
+        """Market times of the first and the last event, UTC ms; (0, 0) in an empty ledger."""
+        times = [record.time_ms for record in self._journal.read()]
+        return (min(times), max(times)) if times else (0, 0)
+
     def close(self) -> None:
         self._journal.close()
 

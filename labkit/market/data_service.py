@@ -160,7 +160,7 @@ class DataService:
 
     def _rows(self, kind_name: str, symbol: str, start: Moment, end: Moment) -> pd.DataFrame:
         series = Series(kind_name, symbol)
-        return self._kept().frame(series, moment_ms(start, field="start"), moment_ms(end, field="end"))
+        return self._kept().that_exists().frame(series, moment_ms(start, field="start"), moment_ms(end, field="end"))
 
     def _candles(
         self,
@@ -173,7 +173,7 @@ class DataService:
     ) -> pd.DataFrame:
         series = Series(kind_name, symbol, interval)
         start_ms, end_ms = moment_ms(start, field="start"), moment_ms(end, field="end")
-        frame = self._kept().frame(series, start_ms, end_ms, columns)
+        frame = self._kept().that_exists().frame(series, start_ms, end_ms, columns)
         first_ms, last_ms = (opens_at_or_after(interval, moment) for moment in (start_ms, end_ms))
         times = frame.index.as_unit("ms").asi8
         frame.attrs["gaps"] = tuple(missing_candles(series, times, first_ms, last_ms)) if last_ms > first_ms else ()

@@ -232,6 +232,12 @@ class Lake:
     def __repr__(self) -> str:
         return f"Lake({str(self.folder)!r})"
 
+    def that_exists(self) -> Lake:
+        """This lake, for somebody who only reads. Raises `ConfigError` where nothing has been kept yet."""
+        if not self.folder.is_dir():
+            raise ConfigError(f"{self.folder}: there is no lake yet; labkit data pull makes one", field="lake")
+        return self
+
     # Reading
 
     def read(self, series: Series, start_ms: int, end_ms: int) -> pa.Table:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from labkit.domain.clock import HOUR_MS, MINUTE_MS
 from labkit.domain.moments import moment_ms
 from labkit.errors import ConfigError, DataFileError
+from labkit.market.data_service import DataService
 from labkit.market.lake import Disagreement, Gap, Lake, Series, conform
 
 START_MS = moment_ms("2026-01-31T23:58")
@@ -330,3 +331,8 @@ def test_every_price_of_up_to_fifteen_digits_survives_as_it_was_told() -> None:
     told = [0.00001234, 98_765.43210, 999_999_999_999.9991]
     table = conform(MINUTES.kind, candles([0, 1, 2], close=list(told)), "rest")
     assert table["close"].to_pylist() == told
+
+
+def test_reading_a_lake_that_is_not_there_says_how_to_have_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="labkit data pull makes one"):
+        DataService(lake=tmp_path / "nowhere").klines("BTCUSDT", "1m", "2024-01-01", "2024-01-02")

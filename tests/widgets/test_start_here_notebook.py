@@ -9,6 +9,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from nbformat.sign import NotebookNotary
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "00_start_here.ipynb"
 LOGIC = (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.If, ast.Try, ast.With, ast.Lambda, ast.comprehension)
@@ -47,6 +48,13 @@ def test_what_is_the_same_every_time_is_stored_to_be_compared(cells: list[Any]) 
     assert compared
     # nbval compares nothing in a cell without an execution count.
     assert all(cell.execution_count is not None and cell.outputs for cell in compared)
+
+
+def test_jupyter_trusts_it_as_it_is_so_that_its_panels_live_again_after_a_reload(
+    cells: list[Any], tmp_path: Path
+) -> None:
+    notary = NotebookNotary(data_dir=str(tmp_path))
+    assert notary.check_cells(nbformat.read(NOTEBOOK, as_version=4))
 
 
 def test_what_differs_every_time_is_not_stored(cells: list[Any]) -> None:

@@ -1,0 +1,37 @@
+"""A Lab in this process: refused at once where it must be, and readable after it has stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import labkit
+from labkit.errors import AlreadyRunning, ConfigError
+from labkit.store.run_lock import Owner, RunLock
+
+SMALL: dict[str, Any] = {
+    "speed": 60,
+    "symbols": ["BTCUSDT"],
+    "paper": {"history_days": 1},
+    "trader": {"warm_up_minutes": 600, "decision_every_minutes": 1},
+}
+
+
+def test_a_folder_of_another_engine_is_refused_by_the_start_itself(tmp_path: Path) -> None:
+    lock = RunLock.acquire(tmp_path, Owner(4711, "2026-01-05T00:00:00Z", "here"))
+    with pytest.raises(AlreadyRunning, match="4711"):
+        labkit.start(data_dir=str(tmp_path), **SMALL)
+    lock.release()
+
+
+def test_a_stopped_lab_still_tells_its_past_and_writes_its_report(tmp_path: Path) -> None:
+    lab = labkit.start(data_dir=str(tmp_path), **SMALL)
+    decision = lab.wait_for("decision", 90)
+    lab.stop()
+    assert lab.report().path.read_text().startswith("<!doctype html>")
+    assert lab.at(decision.time_ms).account is not None
+    for moment in ("2025-01-01", "2027-01-01T00:00Z"):
+        with pytest.raises(ConfigError, match="the ledger tells of 2026-01-05"):
+            lab.at(moment)
