@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PORT ?= 8888
 BROWSER ?= auto
 STAMP := $(VENV)/.set-up
+TEST_STAMP := $(VENV)/.set-up-for-tests
 
 .PHONY: help setup lab test deep lint format bench
 
@@ -14,21 +15,25 @@ help:
 	@echo "make lab      open the lab in JupyterLab (PORT=8888 BROWSER=auto|none)"
 	@echo "make test     set up and run all tests"
 	@echo "make deep     the slow proofs"
-	@echo "make setup    only set up"
+	@echo "make setup    only set up, the tools for tests included"
 	@echo "make lint     ruff and mypy          make format   ruff format"
 	@echo "make bench    the benchmarks"
 
-setup: $(STAMP)
+setup: $(TEST_STAMP)
 
 # The stamp is older than one of these files exactly when something to install may have changed.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "labkit needs Python 3.11 or newer; make setup PYTHON=python3.12 chooses one")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	$(BIN)/labkit doctor --compile
 	@touch $(STAMP)
 
-lab: setup
+$(TEST_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $(TEST_STAMP)
+
+lab: $(STAMP)
 	@$(BIN)/labkit lab --port $(PORT) --browser $(BROWSER)
 
 # Browser tests run by themselves: Playwright keeps an event loop running in its thread.
