@@ -178,6 +178,12 @@ def to_plain(config: Section) -> dict[str, Any]:
     return plain
 
 
+def differences(running: Config, asked: Config) -> str:
+    """Where `asked` differs from `running`, in words: `speed is 60.0, not 61.0`."""
+    one, other = _flatten(to_plain(running)), _flatten(to_plain(asked))
+    return "; ".join(f"{name} is {one[name]}, not {other[name]}" for name in one if one[name] != other[name])
+
+
 def load_config(
     overrides: Mapping[str, Any] | None = None,
     *,

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from labkit.assembly import Assembly, acquire, assemble_in_process, assemble_on_sockets
-from labkit.config import Config, load_config
+from labkit.config import Config, differences, load_config
 from labkit.domain import events as ev
 from labkit.domain.clock import MINUTE_MS, utc_day
 from labkit.domain.decisions import Decision
@@ -91,8 +91,13 @@ class Lab:
         return self
 
     def stop(self) -> None:
-        """End cleanly: positions stay as they are, the ledger is sealed. Stopping twice is harmless."""
+        """End cleanly: positions stay as they are, the ledger is sealed. Stopping twice is harmless.
+
+        Says so if positions stay open: nothing guards them until a start goes on where this ended.
+        """
         self._stop(STOP_SECONDS)
+        if words := left_unguarded(self.snapshot()):
+            print(words)
 
     def _stop(self, seconds: float) -> None:
         if self._stopped or self._starting is None:
@@ -443,7 +448,8 @@ def start(**settings: Any) -> Lab:
         asked = msgspec.structs.replace(config, symbols=running.config.symbols)
         if asked != running.config:
             raise ConfigError(
-                "a lab with other settings runs on this data folder; lab.stop() ends it, or set another data_dir"
+                f"a lab with other settings runs on this data folder ({differences(running.config, asked)}); "
+                "lab.stop() ends it, or set another data_dir"
             )
         return running
     lab = Lab(config)
@@ -529,6 +535,12 @@ async def live_until_end(
 
 AFTER_THE_END_MS = 1_000
 """How long a lab outlives a tape, so that its last frames are taken in."""
+
+
+def left_unguarded(snapshot: Snapshot) -> str:
+    """What a stopped lab leaves behind, in words; empty if nothing is open."""
+    left = [row.symbol for row in snapshot.positions]
+    return f"Open and unguarded until the next start: {', '.join(left)}." if left else ""
 
 
 def home() -> Path:

@@ -10,6 +10,7 @@ from decimal import Decimal
 import msgspec
 
 from labkit.domain.decisions import Decision, VirtualPosition
+from labkit.domain.moments import moment_text
 
 
 class SymbolRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,3 +179,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Why new entries are paused; empty when they are allowed."""
     ledger_sequence: int
     ledger_hash: str
+
+    def __repr__(self) -> str:
+        """A line; every number is in the attributes."""
+        equity = f"equity {self.account.equity:,.2f} USDT" if self.account else "no account yet"
+        return (
+            f"Snapshot({moment_text(self.time_ms)}, {self.state}, {len(self.positions)} open, "
+            f"{len(self.closed_trades)} latest closed trades, {equity})"
+        )

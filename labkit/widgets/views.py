@@ -529,7 +529,11 @@ def _head(title: str, header: Header, clock: Clock) -> str:
         utc_date_time(clock.time_ms) if clock.time_ms else "",
     ]
     line = " · ".join(html.escape(fact) for fact in facts if fact)
-    return f"<p><b>{title}</b> — {line}<br><i>{html.escape(header.disclosure)}</i></p>"
+    trouble = f"<br><b>{html.escape(header.state_detail)}</b>" if header.state == "failed" else ""
+    return (
+        f"<p><b>{title}</b> — {line}{trouble}<br><i>{html.escape(header.disclosure)}</i><br>"
+        "<small>A still picture of that moment: run the cell again to see it live.</small></p>"
+    )
 
 
 def _positions_table(lines: Iterable[PositionLine]) -> str:

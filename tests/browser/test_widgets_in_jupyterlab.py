@@ -39,6 +39,8 @@ def notebook(open_notebook: Callable[[str], Any], new_notebook: Callable[..., st
         "table = PositionTable(lab); table",
         BLOCK.format(seconds=10),
         BLOCK.format(seconds=6),
+        "lab.state = 'failed'",
+        "lab.state = 'running'",
     )
     opened = open_notebook(name)
     for index in range(3):
@@ -112,6 +114,15 @@ def test_two_key_presses_close_the_position_even_while_a_cell_sleeps(notebook: A
 def test_entries_are_paused_by_one_button(notebook: Any) -> None:
     notebook.page.get_by_role("button", name="Pause new entries").click()
     notebook.page.wait_for_selector(".labkit-paused:visible")
+
+
+def test_a_lab_that_failed_says_why_on_the_panel(notebook: Any) -> None:
+    assert not notebook.page.locator(".labkit-monitor .labkit-failure:visible").count()
+    notebook.run_cell(5)
+    notebook.page.wait_for_selector(".labkit-monitor .labkit-failure:visible")
+    assert notebook.page.locator(".labkit-monitor .labkit-failure").inner_text() == "everything is well"
+    notebook.run_cell(6)
+    notebook.page.wait_for_selector(".labkit-monitor .labkit-failure", state="hidden")
 
 
 def test_a_dead_kernel_is_called_stale_within_three_seconds(notebook: Any) -> None:

@@ -85,7 +85,7 @@ def test_a_lab_lives_in_a_kernel_once_through_interrupts_and_ends_with_a_ledger_
     assert kernel.run("print(lab.snapshot().counts.frames > before, lab.snapshot().state)").strip() == "True running"
 
     # Other settings on the same folder: one clear line, and the running lab is left alone.
-    assert "other settings" in kernel.run(start.replace("speed=60", "speed=61"))
+    assert "speed is 60.0, not 61.0" in kernel.run(start.replace("speed=60", "speed=61"))
 
     # An exception in a cell is the cell's own business.
     assert "ZeroDivisionError" in kernel.run("1 / 0")

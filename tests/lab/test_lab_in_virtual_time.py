@@ -17,8 +17,9 @@ from labkit.edge.clocks import VirtualTimeLoop, run_in_virtual_time
 from labkit.engine.history import days_in, read_day
 from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.recovery import Checkpoints, fold, recover
-from labkit.engine.snapshots import take_snapshot
+from labkit.engine.snapshots import snapshot_of_past, take_snapshot
 from labkit.errors import ConfigError
+from labkit.lab import left_unguarded
 from labkit.paper.paper_exchange import JOURNAL_NAME
 from labkit.store.journal import Journal
 from labkit.trader.self_learning_trader import SelfLearningTrader
@@ -78,6 +79,22 @@ def test_every_fill_of_the_exchanges_books_is_in_the_ledger_once(lived: Lived) -
     filled = [record.body for record in journal.read() if record.kind == "OrderFilled"]
     ours = [event.fill for event in read_ledger(folder) if isinstance(event, ev.OrderChanged) and event.fill]
     assert len(filled) == len(ours) == len({(fill.symbol, fill.trade_id) for fill in ours}) > 0
+
+
+def test_what_a_stopped_lab_leaves_open_is_said(lived: Lived) -> None:
+    folder, at_the_end = lived
+    first = next(e for e in read_ledger(folder) if isinstance(e, ev.OrderChanged) and e.fill is not None)
+    in_between = snapshot_of_past(
+        fold(Config(), Ledger.open(folder, read_only=True), until_ms=first.time_ms), first.time_ms
+    )
+    assert left_unguarded(in_between) == f"Open and unguarded until the next start: {first.fill.symbol}."
+    assert left_unguarded(at_the_end) == ""
+
+
+def test_a_snapshot_prints_as_one_line(lived: Lived) -> None:
+    _, snapshot = lived
+    assert repr(snapshot).count("\n") == 0
+    assert f"equity {snapshot.account.equity:,.2f} USDT" in repr(snapshot)  # type: ignore[union-attr]
 
 
 def test_any_past_moment_can_be_rebuilt_from_the_ledger(lived: Lived) -> None:

@@ -153,6 +153,10 @@ def test_whoever_cannot_run_widgets_sees_a_table(opened: Any, lab: Any) -> None:
     assert "BTCUSDT" in bundle[0]["text/html"]
 
 
+def test_a_picture_that_does_not_move_says_that_it_is_one(opened: Any, lab: Any) -> None:
+    assert "still picture" in opened(LiveMonitor, lab)._repr_mimebundle_()[0]["text/html"]
+
+
 @pytest.mark.parametrize("kind", [LiveMonitor, PositionTable])
 def test_the_browser_code_asks_nobody_else_for_anything(kind: type[SnapshotWidget]) -> None:
     text = str(kind._esm) + str(kind._css)

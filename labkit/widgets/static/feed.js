@@ -241,11 +241,12 @@ function buildHeader(feed, title) {
   const date = h("span", { class: "labkit-date" });
   const time = h("span", { class: "labkit-time" });
   const disclosure = h("div", { class: "labkit-disclosure" });
+  const failure = h("div", { class: "labkit-failure", role: "alert", hidden: "" });
   const paused = h("div", { class: "labkit-paused", role: "status", hidden: "" });
   const clock = h("span", { class: "labkit-clock", title: "Market time, UTC" }, date, time, h("span", {}, "UTC"));
   const line = h("div", { class: "labkit-head" }, h("span", { class: "labkit-title" }, title), market, pace, state, stale, clock);
   return {
-    node: h("header", {}, line, disclosure, paused),
+    node: h("header", {}, line, failure, disclosure, paused),
     paint({ header }) {
       setText(market, `${header.market} market`);
       setText(pace, header.pace);
@@ -253,6 +254,8 @@ function buildHeader(feed, title) {
       setText(state, header.state);
       setTone(state, header.state_tone);
       setAttribute(state, "title", header.state_detail);
+      setText(failure, header.state_detail);
+      failure.hidden = header.state !== "failed";
       setText(disclosure, header.disclosure);
       setText(paused, `New entries are paused: ${header.entries_paused}`);
       paused.hidden = !header.entries_paused;
