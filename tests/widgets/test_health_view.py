@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -34,7 +35,7 @@ def test_the_present_rung_tells_since_when_why_and_what_next() -> None:
 
 def test_a_worse_rung_never_permits_more() -> None:
     permitted = [set(rung.permits.split(", ")) for rung in rungs_of(HALTED)]
-    assert all(worse <= better for better, worse in zip(permitted, permitted[1:], strict=False))
+    assert all(worse <= better for better, worse in pairwise(permitted))
 
 
 def test_a_lane_counts_what_is_left_below_its_own_ceiling() -> None:
