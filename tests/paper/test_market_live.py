@@ -72,7 +72,7 @@ def test_an_order_is_filled_at_the_live_quote(live: LiveMarket, counter: Counter
     status, order = counter.order(20)
     assert status == 200, order
     fills = counter.get("/fapi/v1/userTrades", 40, symbol="BTCUSDT")
-    assert [(fill["orderId"], fill["price"]) for fill in fills] == [(order["orderId"], "90123.4")]
+    assert [(fill["orderId"], fill["price"]) for fill in fills] == [(order["orderId"], "90123.40")]
 
 
 def test_klines_are_the_bars_the_exchange_told_and_no_others(live: LiveMarket, counter: Counter) -> None:
