@@ -251,12 +251,8 @@ class SymbolBoard:
         running = self._running
         if self._tells_bars:
             bars = self._source.history(self.symbol, start_ms, end_ms)
-            known_until_ms = bars[-1].open_time_ms if bars else -1
-            if (
-                running is not None
-                and known_until_ms < running.open_time_ms
-                and start_ms <= running.open_time_ms < end_ms
-            ):
+            reached_ms = bars[-1].close_time_ms if bars else start_ms - 1
+            if running is not None and reached_ms < running.open_time_ms < end_ms:
                 bars.append(running.bar(closed=False))
             return bars
         own_from = self._closed[0].open_time_ms if self._closed else running.open_time_ms if running else None
