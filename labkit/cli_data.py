@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labkit.assembly import LAKE_FOLDER
 from labkit.config import load_config
 from labkit.domain.clock import DAY_MS
 from labkit.domain.intervals import INTERVALS
@@ -26,7 +27,6 @@ from labkit.market.parquet_import import import_parquet, parquet_files
 if TYPE_CHECKING:
     from labkit.exchange.binance_client import BinanceClient
 
-LAKE_FOLDER = "lake"
 ARCHIVE_TIMEOUT_MS = 120_000
 FOUND_FAULTS = 1
 SHOWN = 10
