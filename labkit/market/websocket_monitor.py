@@ -15,6 +15,8 @@ from decimal import Decimal
 from functools import partial
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from labkit.config import MonitorConfig
 from labkit.domain.clock import Clock
@@ -25,6 +27,7 @@ from labkit.edge.websocket import SocketStreams
 from labkit.errors import ConfigError, RemoteProtocolError
 from labkit.market.quotes import QuoteCache
 from labkit.market.session import Action, Close, Health, MarketSession, Open, Send
+from labkit.wire.frames import Frames
 from labkit.wire.streams import (
     ControlReply,
     Ticker,
@@ -39,9 +42,7 @@ from labkit.wire.transport import ConnectionLost, HandshakeRefused, NotSent, Str
 PUBLIC_STREAMS = "wss://fstream.binance.com"
 """Where live market data of the real exchange comes from; needs no key."""
 KEPT_BARS = 10
-KEPT_LATENCIES = 4_096
-FRAMES_BETWEEN_YIELDS = 64
-"""A connection with a full buffer lets the others run after so many frames."""
+KEPT_HANDLINGS = 4_096
 
 BARRED = (403, 418, 429, 451)
 """HTTP answers to a handshake that mean: stay away. Anything else may be over in a moment."""
@@ -66,6 +67,11 @@ class _Traffic(msgspec.Struct):
 
 def _is_barred(error: Exception) -> bool:
     return isinstance(error, HandshakeRefused) and error.http_status in BARRED
+
+
+def _quantile(measured: Sequence[int] | npt.NDArray[np.int64], quantile: float) -> float:
+    ordered = sorted(measured)
+    return float(ordered[min(len(ordered) - 1, int(quantile * len(ordered)))]) if ordered else 0.0
 
 
 def _no_listener(*_facts: object) -> None:
@@ -115,7 +121,7 @@ class WebSocketMonitor:
         self._symbols: dict[str, None] = {}
         self._bars: dict[tuple[str, str], dict[int, Bar]] = {}
         self._stale: set[str] = set()
-        self._latencies_ms: deque[int] = deque(maxlen=KEPT_LATENCIES)
+        self._handlings_ns: deque[int] = deque(maxlen=KEPT_HANDLINGS)
         self._traffic: dict[str, _Traffic] = {}
         self._connections: dict[int, StreamConnection] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -261,12 +267,22 @@ class WebSocketMonitor:
     @property
     def latency_ms_p50(self) -> float:
         """Median of receive time minus exchange time of recent quotes, in market milliseconds; 0 before the first."""
-        return self._latency(0.50)
+        return _quantile(self._cache.lane.latencies_ms(), 0.50)
 
     @property
     def latency_ms_p99(self) -> float:
         """The 99th percentile of the same."""
-        return self._latency(0.99)
+        return _quantile(self._cache.lane.latencies_ms(), 0.99)
+
+    @property
+    def handling_ms_p50(self) -> float:
+        """Median of how long a batch of frames took from our socket into the cache, listeners included."""
+        return _quantile(self._handlings_ns, 0.50) / 1e6
+
+    @property
+    def handling_ms_p99(self) -> float:
+        """The 99th percentile of the same."""
+        return _quantile(self._handlings_ns, 0.99) / 1e6
 
     def symbol_rows(self) -> tuple[SymbolRow, ...]:
         """All watched symbols, for showing."""
@@ -307,12 +323,6 @@ class WebSocketMonitor:
             age_ms=self.quote_age_ms(symbol),
             stale_because=self.why_stale(symbol),
         )
-
-    def _latency(self, quantile: float) -> float:
-        if not self._latencies_ms:
-            return 0.0
-        ordered = sorted(self._latencies_ms)
-        return float(ordered[min(len(ordered) - 1, int(quantile * len(ordered)))])
 
     # Carrying out what the session plans.
 
@@ -362,11 +372,7 @@ class WebSocketMonitor:
         self._connections[number] = connection
         try:
             self._perform(self._session.opened(number, self._clock.now_ms()))
-            while True:
-                frame = await connection.receive()
-                self._take_frame(number, frame, traffic)
-                if traffic.frames % FRAMES_BETWEEN_YIELDS == 0:
-                    await asyncio.sleep(0)
+            await connection.pump(partial(self._take_frames, number, traffic))
         except ConnectionLost as error:
             self._lose(number, f"connection lost: {error}")
         finally:
@@ -444,12 +450,44 @@ class WebSocketMonitor:
         for symbol in [symbol for symbol in self._symbols if symbol not in self._stale]:
             if cause := self._cache.why_stale(symbol, now_ms):
                 self._stale.add(symbol)
+                self._cache.leave(symbol)
                 self.on_health(symbol, False, cause)
 
     # Frames.
 
-    def _take_frame(self, number: int, frame: bytes, traffic: _Traffic) -> None:
+    def _take_frames(self, number: int, traffic: _Traffic, frames: Frames) -> None:
+        """All frames of one read: ordinary quotes by the lane, whatever it leaves by the strict way, in order."""
         received_ns = self._clock.now_ns()
+        lane, at, lane_may_take = self._cache.lane, 0, True
+        # A listener sees each quote at its own moment, so then the lane stops after every one.
+        while at < frames.count and number in self._tasks:
+            if lane_may_take:
+                only_one = self.on_quote is not _no_listener
+                end = lane.take(frames, at, number, received_ns, only_one=only_one)
+                if end > at:
+                    self._count_quotes(number, end - at, received_ns // 1_000_000, traffic)
+                    at = end
+                    continue
+            # Where no quotes come, the lane is not asked again for every frame.
+            lane_may_take = self._take_frame(number, frames.frame(at), received_ns, traffic)
+            at += 1
+        self._handlings_ns.append(self._clock.now_ns() - received_ns)
+
+    def _count_quotes(self, number: int, count: int, now_ms: int, traffic: _Traffic) -> None:
+        """The lane took so many frames: what the strict way does besides filling the cache."""
+        self.frames += count
+        traffic.frames += count
+        self.frames_by_stream_type["bookTicker"] += count
+        lane = self._cache.lane
+        for row in lane.take_touched():
+            if self.on_quote is not _no_listener:
+                quote = self._cache.quote(lane.symbol(row))
+                assert quote is not None
+                self.on_quote(quote)
+            self._perform(self._session.data(number, lane.stream(row), now_ms))
+
+    def _take_frame(self, number: int, frame: bytes, received_ns: int, traffic: _Traffic) -> bool:
+        """One frame by the strict way; True if it was a quote."""
         self.frames += 1
         traffic.frames += 1
         cache = self._cache
@@ -460,7 +498,7 @@ class WebSocketMonitor:
             self.frames_by_stream_type["unreadable"] += 1
             traffic.rejected += 1
             cache.refuse("unreadable frame")
-            return
+            return False
         self.frames_by_stream_type[_KIND[type(fact)]] += 1
         now_ms = received_ns // 1_000_000
         # What came too late proves a backlog, not a living connection: it must not keep the connection in its place.
@@ -468,8 +506,10 @@ class WebSocketMonitor:
         if isinstance(fact, Quote):
             stream, told_ms = book_ticker_stream(fact.symbol), fact.event_time_ms
             if cache.accept_quote(fact, number):
-                self._latencies_ms.append(now_ms - fact.event_time_ms)
+                cache.lane.note_latency(now_ms - fact.event_time_ms)
                 self._tell_fresh_symbol(fact.symbol, now_ms)
+                if fact.symbol not in self._stale:
+                    cache.follow(fact.symbol)
                 self.on_quote(fact)
         elif isinstance(fact, MarkPrice):
             stream, told_ms = mark_price_stream(fact.symbol), fact.event_time_ms
@@ -483,7 +523,7 @@ class WebSocketMonitor:
             cache.accept_ticker(fact)
         elif isinstance(fact, ControlReply):
             self._perform(self._session.answered(number, fact, now_ms))
-            return
+            return False
         else:
             stream = ""
             cache.refuse("unasked stream")
@@ -491,6 +531,7 @@ class WebSocketMonitor:
             traffic.rejected += 1
         elif now_ms - told_ms <= cache.stale_after_ms:
             self._perform(self._session.data(number, stream, now_ms))
+        return isinstance(fact, Quote)
 
     def _take_bar(self, bar: Bar) -> None:
         bars = self._bars.get((bar.symbol, bar.interval))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from typing import NoReturn
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -14,6 +15,7 @@ from labkit.domain.market_events import Bar, MarkPrice, Quote
 from labkit.edge.clocks import VirtualClock, VirtualTimeLoop, run_in_virtual_time
 from labkit.market.websocket_monitor import WebSocketMonitor
 from labkit.wire import streams as wire
+from labkit.wire.frames import Frames
 from labkit.wire.transport import ConnectionLost, NotSent
 
 START_MS = 1_767_571_200_000
@@ -37,6 +39,10 @@ class ExchangeConnection:
         if frame is None:
             raise ConnectionLost("reset by the exchange")
         return frame
+
+    async def pump(self, take: Callable[[Frames], None]) -> NoReturn:
+        while True:
+            take(Frames.of([await self.receive()]))
 
     async def send(self, text: str) -> None:
         if not self.open:
