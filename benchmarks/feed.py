@@ -33,8 +33,6 @@ PREPARING_SECONDS = 1.0
 FRAMES_AT_ONCE = 1_000
 HOST = "127.0.0.1"
 
-now_ms: Callable[[], int]
-
 
 # ---------------------------------------------------------------------------------------------------------- the server
 
@@ -47,10 +45,11 @@ def text_frame(payload: bytes) -> bytes:
 
 def book_ticker(symbol: str, update_id: int, at_ms: int, *, combined: bool) -> bytes:
     """A frame as the exchange writes it; the price wanders a little."""
-    bid = 2_814_510 + update_id % 97
+    cents = 2_814_510 + update_id % 97
+    bid = f"{cents // 100}.{cents % 100:02}"
     event = (
         f'{{"e":"bookTicker","u":{2_710_246_762_461 + update_id},"s":"{symbol}","ps":"{symbol}",'
-        f'"b":"{bid // 100}.{bid % 100:02}","B":"3.868","a":"{bid // 100}.{bid % 100:02}","A":"{update_id % 9 + 1}.887",'
+        f'"b":"{bid}","B":"3.868","a":"{bid}","A":"{update_id % 9 + 1}.887",'
         f'"T":{at_ms - 5},"E":{at_ms},"st":1}}'
     )
     return text_frame((f'{{"stream":"{symbol.lower()}@bookTicker","data":{event}}}' if combined else event).encode())
@@ -61,7 +60,10 @@ async def serve(count: int, paced: bool) -> None:
     from websockets.frames import Frame
     from websockets.server import ServerProtocol
 
-    clock_ms = lambda: time.time_ns() // 1_000_000  # noqa: E731
+    from labkit.edge.clocks import SystemClock
+
+    clock_ms = SystemClock().now_ms
+    rest = time.sleep  # Blocking on purpose: a loop's timers are too coarse for half a millisecond.
 
     async def send_quotes(writer: asyncio.StreamWriter, symbols: list[str], share: int, combined: bool) -> None:
         for number, symbol in enumerate(symbols):
@@ -70,8 +72,7 @@ async def serve(count: int, paced: bool) -> None:
         if paced:
             begin = time.monotonic()
             for number in range(share):
-                # Blocking on purpose: a loop's timers are too coarse for half a millisecond.
-                time.sleep(max(0.0, begin + number / PACE_PER_SECOND - time.monotonic()))
+                rest(max(0.0, begin + number / PACE_PER_SECOND - time.monotonic()))
                 symbol = symbols[number % len(symbols)]
                 writer.write(book_ticker(symbol, 1000 + number, clock_ms(), combined=combined))
                 if number % 20 == 0:
@@ -254,7 +255,7 @@ async def monitor(port: int, count: int, *, listening: bool = False) -> float:
 
     async def all_here() -> None:
         while watched.frames_by_stream_type["bookTicker"] < count + len(SYMBOLS):
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.1)
 
     await watched.start()
     await asyncio.sleep(PREPARING_SECONDS / 2)
@@ -343,21 +344,20 @@ def reading_costs() -> tuple[float, float, float]:
     frames = [book_ticker(symbol, 1, at_ms, combined=True)[4:] for symbol in symbols]
     for symbol, frame in zip(symbols, frames, strict=True):
         cache.accept_quote(decode_frame(frame, at_ms * 1_000_000), 1)  # type: ignore[arg-type]
-        cache.follow(symbol)
+        cache.follow(symbol, 1)
     new = again = 0.0
     rounds = 2_500
     tracemalloc.start()
     for number in range(rounds + 5):
         batch = Frames.of([book_ticker(symbol, 2 + number, at_ms, combined=True)[4:] for symbol in symbols])
-        assert cache.lane.take(batch, 0, 1, at_ms * 1_000_000, only_one=False) == 400
-        cache.lane.take_touched()
+        assert cache.lane.take(batch, 0, 1, at_ms * 1_000_000, False) == 400
         if number == 5:
             grown = tracemalloc.get_traced_memory()[0]
     grown = tracemalloc.get_traced_memory()[0] - grown
     tracemalloc.stop()
     for number in range(200):
         batch = Frames.of([book_ticker(symbol, 9_000 + number, at_ms, combined=True)[4:] for symbol in symbols])
-        cache.lane.take(batch, 0, 1, at_ms * 1_000_000, only_one=False)
+        cache.lane.take(batch, 0, 1, at_ms * 1_000_000, False)
         before = time.perf_counter()
         for symbol in symbols:
             cache.quote(symbol)

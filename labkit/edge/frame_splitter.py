@@ -14,20 +14,26 @@ import numpy.typing as npt
 
 NEED_MORE, NOT_PLAIN, SPANS_FULL = 0, 1, 2
 
-_BYTES = numba.types.Array(numba.uint8, 1, "C", readonly=True)
-_SPANS = numba.types.Array(numba.int64, 2, "C")
-_compile: Any = numba.njit(numba.types.UniTuple(numba.int64, 3)(_BYTES, numba.int64, numba.int64, _SPANS), cache=True)
+_types: Any = numba.types
+_SIGNATURE = _types.UniTuple(_types.int64, 3)(
+    _types.Array(_types.uint8, 1, "C", readonly=True),
+    _types.int64,
+    _types.int64,
+    _types.int64,
+    _types.Array(_types.int64, 2, "C"),
+)
+_compile: Any = numba.njit(_SIGNATURE, cache=True)
 
 
 @_compile  # type: ignore[untyped-decorator]
 def split(
-    data: npt.NDArray[np.uint8], start: int, limit: int, spans: npt.NDArray[np.int64]
-) -> tuple[int, int, int]:  # pragma: no cover - compiled
-    """The payloads of the plain frames from `start` on, up to the first that is not plain or not whole.
+    data: npt.NDArray[np.uint8], start: Any, size: Any, limit: Any, spans: npt.NDArray[np.int64]
+) -> Any:  # pragma: no cover - compiled
+    """The payloads of the plain frames between `start` and `size`, up to the first that is not plain or not whole.
 
     Returns how many were written to `spans`, where the next frame begins, and why it ended there.
     """
-    at, size, count = start, data.size, 0
+    at, count = start, 0
     while True:
         if size - at < 2:
             return count, at, NEED_MORE
@@ -62,9 +68,8 @@ def split(
         at = payload + length
 
 
-def whole_length(data: bytes, start: int) -> int | None:
-    """The length of the frame of any kind that begins at `start`, header included; None if the header is cut off."""
-    header = data[start : start + 10]
+def whole_length(header: bytes) -> int | None:
+    """The length of the frame of any kind that begins with `header`, header included; None if the header is cut off."""
     if len(header) < 2:
         return None
     length, size = header[1] & 0x7F, 2

@@ -1,7 +1,7 @@
 """WebSockets over sockets: the `StreamTransport` that talks to a real address.
 
-Frames come out as the bytes that arrived, those of one read together where they are pumped. A ping goes out every 3 s and must be answered within 3 s, so that a dead
-peer is noticed although it never closes. Times in wall milliseconds.
+Frames come out as the bytes that arrived, those of one read together where they are pumped. A ping goes out every 3 s
+and must be answered within 3 s, so that a dead peer is noticed although it never closes. Times in wall milliseconds.
 """
 
 from __future__ import annotations

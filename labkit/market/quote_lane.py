@@ -12,7 +12,7 @@ Prices are whole numbers with a count of decimals, so nothing is rounded; times 
 from __future__ import annotations
 
 import struct
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import numba
@@ -34,16 +34,20 @@ BAND_PARTS = 20
 NOBODY = -1
 
 # The columns of a followed symbol.
-EPOCH, UPDATE_ID, MIDS, IS_UNREAD, IS_TOUCHED = 0, 1, 2, 3, 4
+EPOCH, UPDATE_ID, MIDS, IS_UNREAD, IS_UNTOLD = 0, 1, 2, 3, 4
 BID, BID_PLACES, BIDS, BIDS_PLACES, ASK, ASK_PLACES, ASKS, ASKS_PLACES = 5, 6, 7, 8, 9, 10, 11, 12
 EVENT_MS, RECEIVED_NS = 13, 14
-COLUMNS = 15
+FOLLOWED = 15
+COLUMNS = 16
+# Products of a whole number and a place are exact in any context as wide as this one.
+_exact = Context(prec=40).multiply
+_PLACE = [Decimal(f"1E-{places}") for places in range(16)]
 _READ = struct.Struct("=8q")
 _READ_AT = BID * 8
 
-# What the lane notes: how many rows were touched, how many latencies were measured; then the latencies, then the rows.
-TOUCHED, MEASURED, LATENCIES = 0, 1, 2
-ROWS = LATENCIES + KEPT_LATENCIES
+# What the lane notes: how many frames it took, the row it wrote last, whether that was told, how many latencies were
+# measured, and the last of these.
+TAKEN, LAST, IS_NEWS, MEASURED, LATENCIES = 0, 1, 2, 3, 4
 
 _BEGINNING = np.frombuffer(b'{"stream":"', np.uint8)
 _MIDDLE = np.frombuffer(b'@bookTicker","data":{"e":"bookTicker"', np.uint8)
@@ -56,7 +60,7 @@ _helper: Any = numba.njit
 
 
 @_helper  # type: ignore[untyped-decorator]
-def _number(data: Any, at: int, end: int) -> tuple[int, int, int]:  # pragma: no cover - compiled
+def _number(data: Any, at: Any, end: Any) -> Any:  # pragma: no cover - compiled
     """A number of the strict grammar, without a sign: its digits, its decimals and where it ends (-1 if none)."""
     digits, places, begin = np.int64(0), np.int64(0), at
     while at < end and 48 <= data[at] <= 57:
@@ -81,7 +85,7 @@ def _number(data: Any, at: int, end: int) -> tuple[int, int, int]:  # pragma: no
 
 
 @_helper  # type: ignore[untyped-decorator]
-def _integer(data: Any, at: int, end: int) -> tuple[int, int]:  # pragma: no cover - compiled
+def _integer(data: Any, at: Any, end: Any) -> Any:  # pragma: no cover - compiled
     """A JSON integer of up to 18 digits without a sign: its value and where it ends (-1 if none)."""
     value, begin = np.int64(0), at
     while at < end and 48 <= data[at] <= 57:
@@ -95,7 +99,7 @@ def _integer(data: Any, at: int, end: int) -> tuple[int, int]:  # pragma: no cov
 
 
 @_helper  # type: ignore[untyped-decorator]
-def _in_units(digits: int, places: int) -> int:  # pragma: no cover - compiled
+def _in_units(digits: Any, places: Any) -> Any:  # pragma: no cover - compiled
     """The price in units of 10 to the power of -PLACES, or -1 if that cannot be held."""
     if places > PLACES:
         return -1
@@ -113,7 +117,7 @@ def _in_units(digits: int, places: int) -> int:  # pragma: no cover - compiled
         _NUMBERS, _NAMES, _TABLE, _NUMBERS,
     ),
     cache=True,
-)  # type: ignore[untyped-decorator]  # fmt: skip
+)  # fmt: skip
 def _take(
     data: Any, spans: Any, first: int, count: int, epoch: int, received_ns: int, stale_ms: int, only_one: bool,
     index: Any, names: Any, rows: Any, notes: Any,
@@ -248,10 +252,10 @@ def _take(
         rows[row, EVENT_MS], rows[row, RECEIVED_NS] = event_ms, received_ns
         notes[LATENCIES + notes[MEASURED] % KEPT_LATENCIES] = now_ms - event_ms
         notes[MEASURED] += 1
-        if rows[row, IS_TOUCHED] == 0:
-            rows[row, IS_TOUCHED] = 1
-            notes[ROWS + notes[TOUCHED]] = row
-            notes[TOUCHED] += 1
+        notes[TAKEN] += 1
+        notes[LAST] = row
+        notes[IS_NEWS] = 1
+        rows[row, IS_UNTOLD] = 1
         if only_one:
             return number + 1
     return count
@@ -268,8 +272,8 @@ class QuoteLane:
         self._index = np.full(2, -1, np.int64)
         self._names = np.zeros((0, 2 + 2 * LONGEST_NAME), np.uint8)
         self._rows = np.zeros((0, COLUMNS), np.int64)
-        self._notes = np.zeros(ROWS, np.int64)
-        self._memory = memoryview(self._rows.reshape(-1))
+        self._notes = np.zeros(LATENCIES + KEPT_LATENCIES, np.int64)
+        self._memory = _numbers_in(self._rows)
 
     # Who is followed.
 
@@ -300,19 +304,24 @@ class QuoteLane:
     def follow(self, row: int, quote: Quote, epoch: int) -> None:
         """Take what ordinarily comes after `quote`, an accepted quote of connection `epoch`."""
         units = (quote.bid_price + quote.ask_price).scaleb(PLACES)
-        if units == int(units) and 0 < units <= 2 * LARGEST_PRICE:
+        # A price finer or larger than the lane can hold is left to the strict way.
+        if units == int(units) and 0 < units <= 2 * LARGEST_PRICE and quote.update_id >= 0:
             self._rows[row, UPDATE_ID] = quote.update_id
             self._rows[row, MIDS] = int(units)
             self._rows[row, IS_UNREAD] = 0
-            self._rows[row, EPOCH] = epoch
+            self._rows[row, EPOCH] = self._rows[row, FOLLOWED] = epoch
 
     def leave(self, row: int) -> None:
         """Take nothing more of this row until it is followed again."""
         self._rows[row, EPOCH] = NOBODY
 
+    def leave_all(self) -> None:
+        """Take nothing more of any row until it is followed again."""
+        self._rows[:, EPOCH] = NOBODY
+
     # Frames in.
 
-    def take(self, frames: Frames, first: int, epoch: int, received_ns: int, *, only_one: bool) -> int:
+    def take(self, frames: Frames, first: int, epoch: int, received_ns: int, only_one: bool) -> int:
         """Take ordinary frames of connection `epoch` from number `first` on, at most one if `only_one`.
 
         Returns the number of the first frame that was left.
@@ -323,23 +332,29 @@ class QuoteLane:
         )  # fmt: skip
         return number
 
-    def take_touched(self) -> list[int]:
-        """The rows written since the last call, in the order of their first writing."""
-        notes = self._notes
-        rows: list[int] = notes[ROWS : ROWS + notes[TOUCHED]].tolist()
-        for row in rows:
-            self._rows[row, IS_TOUCHED] = 0
-        notes[TOUCHED] = 0
-        return rows
+    def heard(self) -> list[tuple[int, str, int]]:
+        """Connection, stream and time in ms of the last quote taken of each row, since this was last asked."""
+        if not self._notes[IS_NEWS]:
+            return []
+        self._notes[IS_NEWS] = 0
+        told = []
+        for row in np.flatnonzero(self._rows[:, IS_UNTOLD]).tolist():
+            self._rows[row, IS_UNTOLD] = 0
+            epoch, received_ns = int(self._rows[row, FOLLOWED]), int(self._rows[row, RECEIVED_NS])
+            told.append((epoch, self._streams[row], received_ns // 1_000_000))
+        return told
+
+    @property
+    def taken(self) -> int:
+        """How many frames the lane has taken in all."""
+        return int(self._notes[TAKEN])
+
+    @property
+    def last_symbol(self) -> str:
+        """The symbol of the frame taken last."""
+        return self._symbols[int(self._notes[LAST])]
 
     # Facts out.
-
-    def symbol(self, row: int) -> str:
-        return self._symbols[row]
-
-    def stream(self, row: int) -> str:
-        """The name of the stream that fills this row."""
-        return self._streams[row]
 
     def unread(self, row: int) -> Quote | None:
         """The row's quote if one came since it was last followed or read; asking again gives None."""
@@ -353,10 +368,10 @@ class QuoteLane:
         )
         return Quote(
             self._symbols[row],
-            Decimal(f"{bid}E-{bid_places}"),
-            Decimal(f"{bids}E-{bids_places}"),
-            Decimal(f"{ask}E-{ask_places}"),
-            Decimal(f"{asks}E-{asks_places}"),
+            _exact(bid, _PLACE[bid_places]),
+            _exact(bids, _PLACE[bids_places]),
+            _exact(ask, _PLACE[ask_places]),
+            _exact(asks, _PLACE[asks_places]),
             memory[at + UPDATE_ID],
             memory[at + EVENT_MS],
             memory[at + RECEIVED_NS],
@@ -380,8 +395,7 @@ class QuoteLane:
             new = np.zeros((room, old.shape[1]), old.dtype)
             new[: len(old)] = old
             setattr(self, name, new)
-        self._notes = np.concatenate([self._notes[:ROWS], np.zeros(room, np.int64)])
-        self._memory = memoryview(self._rows.reshape(-1))
+        self._memory = _numbers_in(self._rows)
 
     def _write_names(self, row: int, symbol: str) -> None:
         self._names[row] = 0
@@ -403,6 +417,11 @@ class QuoteLane:
                 while self._index[slot] >= 0:
                     slot = (slot + 1) & (size - 1)
                 self._index[slot] = row
+
+
+def _numbers_in(rows: npt.NDArray[np.int64]) -> memoryview[int]:
+    """The same memory; a memoryview gives single numbers several times as fast as an array does."""
+    return rows.reshape(-1).data.cast("B").cast("q")
 
 
 def _hash(name: bytes) -> int:

@@ -98,11 +98,11 @@ class QuoteCache:
         if held is not None:
             self.lane.remove(held.row)
 
-    def follow(self, symbol: str) -> None:
-        """Let the lane take what ordinarily comes after the quote just accepted."""
-        held = self._symbols[symbol]
-        assert held.quote is not None
-        self.lane.follow(held.row, held.quote, held.epoch)
+    def follow(self, symbol: str, epoch: int) -> None:
+        """Let the lane take what ordinarily comes over connection `epoch` after the quote that just came over it."""
+        held = self._symbols.get(symbol)
+        if held is not None and held.quote is not None and held.epoch == epoch and held.jump_mid is None:
+            self.lane.follow(held.row, held.quote, epoch)
 
     def leave(self, symbol: str) -> None:
         """Let every quote of `symbol` pass `accept_quote` until it is followed again."""

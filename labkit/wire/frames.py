@@ -19,7 +19,9 @@ class Frames:
 
     __slots__ = ("array", "count", "data", "spans")
 
-    def __init__(self, data: bytes, array: npt.NDArray[np.uint8], spans: npt.NDArray[np.int64], count: int) -> None:
+    def __init__(
+        self, data: bytes | bytearray, array: npt.NDArray[np.uint8], spans: npt.NDArray[np.int64], count: int
+    ) -> None:
         self.data = data
         self.array = array
         self.spans = spans
@@ -39,4 +41,4 @@ class Frames:
 
     def frame(self, number: int) -> bytes:
         """One frame as bytes of its own."""
-        return self.data[self.spans[number, 0] : self.spans[number, 1]]
+        return bytes(self.data[self.spans[number, 0] : self.spans[number, 1]])

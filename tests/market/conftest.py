@@ -33,6 +33,7 @@ class ExchangeConnection:
         self.control: list[tuple[int, str]] = []
         self._exchange = exchange
         self._inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._together: list[bytes] = []
 
     async def receive(self) -> bytes:
         frame = await self._inbox.get()
@@ -42,7 +43,9 @@ class ExchangeConnection:
 
     async def pump(self, take: Callable[[Frames], None]) -> NoReturn:
         while True:
-            take(Frames.of([await self.receive()]))
+            frame = await self.receive()
+            waiting, self._together = [frame, *self._together], []
+            take(Frames.of(waiting))
 
     async def send(self, text: str) -> None:
         if not self.open:
@@ -60,6 +63,12 @@ class ExchangeConnection:
         self.open = False
         if self in self._exchange.connections:
             self._exchange.connections.remove(self)
+
+    def push_together(self, frames: list[bytes]) -> None:
+        """Frames that come in one read."""
+        if frames:
+            self._together = frames[1:]
+            self._inbox.put_nowait(frames[0])
 
     def push(self, frame: bytes | None) -> None:
         self._inbox.put_nowait(frame)

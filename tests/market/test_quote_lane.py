@@ -1,0 +1,240 @@
+"""The short way of an ordinary quote against the strict way: what is seen from outside must not differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labkit.config import MonitorConfig
+from labkit.market import quote_lane
+from labkit.market.quotes import JUMP_BAND, QuoteCache
+from labkit.wire.frames import Frames
+from labkit.wire.streams import decode_frame
+
+NOW_MS = 1_767_571_200_000
+Play = Callable[..., Any]
+
+
+def frame_of(symbol: str = "BTCUSDT", **changes: object) -> bytes:
+    """A bookTicker frame as the exchange writes it, with raw JSON values to be changed where a test needs it."""
+    name = changes.pop("stream", f"{symbol.lower()}@bookTicker")
+    facts = {
+        "u": 7, "s": f'"{symbol}"', "ps": f'"{symbol}"', "b": '"100.00"', "B": '"1.5"', "a": '"100.10"', "A": '"2"',
+        "T": NOW_MS - 5, "E": NOW_MS, "st": 1,
+    } | changes  # fmt: skip
+    members = "".join(f',"{key}":{value}' for key, value in facts.items() if value is not None)
+    return f'{{"stream":"{name}","data":{{"e":"bookTicker"{members}}}}}'.encode()
+
+
+def followed(first: bytes, symbol: str = "BTCUSDT") -> QuoteCache:
+    """A cache that accepted `first` over connection 1 and follows its symbol there."""
+    cache = QuoteCache((symbol, "ETHUSDT"), stale_after_ms=3_000)
+    assert cache.accept_quote(decode_frame(first, NOW_MS * 1_000_000), 1)  # type: ignore[arg-type]
+    cache.follow(symbol, 1)
+    return cache
+
+
+def lane_takes(cache: QuoteCache, frame: bytes, *, epoch: int = 1) -> bool:
+    return cache.lane.take(Frames.of([frame]), 0, epoch, NOW_MS * 1_000_000, False) == 1
+
+
+def test_the_lane_gives_the_very_quote_of_the_strict_way_trailing_zeros_included() -> None:
+    cache, frame = followed(frame_of()), frame_of(u=8, b='"100.050"', B='"0.10"', a='"100.0500"', A='"700"')
+    assert lane_takes(cache, frame)
+    assert repr(cache.quote("BTCUSDT")) == repr(decode_frame(frame, NOW_MS * 1_000_000))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(frame_of(u=8, T=None, ps=None, st=None), id="of 2023"),
+        pytest.param(frame_of(u=None, E=None, T=None) [:-2] + b',"E":1767571200001,"u":9}}', id="another order"),
+        pytest.param(frame_of(u=8, b='"100.1"', a='"100.10"'), id="a locked book"),
+        pytest.param(frame_of(u=8, E=NOW_MS - 3_000), id="as old as it may be"),
+        pytest.param(frame_of(u=2**59), id="a long update id"),
+    ],
+)  # fmt: skip
+def test_an_ordinary_quote_takes_the_lane(frame: bytes) -> None:
+    assert lane_takes(followed(frame_of()), frame)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(frame_of(u=7), id="the same update id"),
+        pytest.param(frame_of(u=8, b='"0"'), id="no price"),
+        pytest.param(frame_of(u=8, A='"0.000"'), id="one-sided"),
+        pytest.param(frame_of(u=8, b='"100.11"'), id="crossed"),
+        pytest.param(frame_of(u=8, b='"106"', a='"106"'), id="a jump"),
+        pytest.param(frame_of(u=8, b='"-100"'), id="a sign"),
+        pytest.param(frame_of(u=8, b='"1e2"'), id="an exponent"),
+        pytest.param(frame_of(u=8, b='"NaN"'), id="not a number"),
+        pytest.param(frame_of(u=8, b='"100."'), id="a bare point"),
+        pytest.param(frame_of(u=8, b='"１００"'), id="full-width digits"),
+        pytest.param(frame_of(u=8, b="100"), id="a price that is no text"),
+        pytest.param(frame_of(u='"8"'), id="an update id that is text"),
+        pytest.param(frame_of(u="08"), id="a leading zero"),
+        pytest.param(frame_of(u="8.0"), id="a fraction as update id"),
+        pytest.param(frame_of(u=2**63), id="an update id beyond 64 bits"),
+        pytest.param(frame_of(u=8, B=None), id="a quantity missing"),
+        pytest.param(frame_of(u=8)[:-2] + b',"u":9}}', id="a key twice"),
+        pytest.param(frame_of(u=8, s='"ETHUSDT"'), id="another symbol inside"),
+        pytest.param(frame_of(u=8, s='"BTCUSDTX"'), id="a longer symbol inside"),
+        pytest.param(frame_of("ETHUSDT", u=8), id="not followed"),
+        pytest.param(frame_of("DOGEUSDT", u=8), id="not watched"),
+        pytest.param(frame_of(u=8, stream="!bookTicker"), id="the stream of all symbols"),
+        pytest.param(frame_of(u=8, ps='"a\\"b"'), id="an escape"),
+        pytest.param(frame_of(u=8, ps="[1]"), id="an unknown key that is a list"),
+        pytest.param(frame_of(u=8, E=NOW_MS - 3_001), id="too old"),
+        pytest.param(frame_of(u=8, E=NOW_MS + 3_001), id="from the future"),
+        pytest.param(frame_of(u=8) + b" ", id="something after it"),
+        pytest.param(frame_of(u=8)[:-1], id="cut off"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+def test_whatever_is_not_ordinary_is_left_untouched_for_the_strict_way(frame: bytes) -> None:
+    cache = followed(frame_of())
+    before = cache.quote("BTCUSDT")
+    assert not lane_takes(cache, frame)
+    assert cache.quote("BTCUSDT") is before
+    assert cache.lane.taken == 0
+
+
+def test_no_prefix_of_a_frame_is_taken_and_nothing_is_read_beyond_its_end() -> None:
+    cache, frame = followed(frame_of()), frame_of(u=8)
+    for length in range(len(frame)):
+        spans = Frames.of([frame])
+        spans.spans[0, 1] = length
+        assert cache.lane.take(spans, 0, 1, NOW_MS * 1_000_000, False) == 0
+
+
+def test_a_connection_that_is_not_the_followed_one_takes_the_strict_way() -> None:
+    assert not lane_takes(followed(frame_of()), frame_of(u=8), epoch=2)
+
+
+def test_a_symbol_of_other_scripts_is_followed_too() -> None:
+    cache = followed(frame_of("币安人生USDT"), "币安人生USDT")
+    assert lane_takes(cache, frame_of("币安人生USDT", u=8, ps=None))
+
+
+def test_a_price_finer_than_the_lane_can_hold_is_left_to_the_strict_way() -> None:
+    cache = followed(frame_of(b='"100.0000000001"'))
+    assert not lane_takes(cache, frame_of(u=8))
+
+
+def test_symbols_come_and_go_without_being_mistaken_for_each_other() -> None:
+    cache = followed(frame_of())
+    names = [f"COIN{number}USDT" for number in range(200)]
+    for number, name in enumerate(names):
+        cache.add(name)
+        cache.accept_quote(decode_frame(frame_of(name), NOW_MS * 1_000_000), 1)  # type: ignore[arg-type]
+        cache.follow(name, 1)
+        if number % 3 == 0:
+            cache.remove(name)
+            assert not lane_takes(cache, frame_of(name, u=8))
+    for number, name in enumerate(names):
+        assert lane_takes(cache, frame_of(name, u=9 + number)) is (number % 3 != 0)
+        if number % 3:
+            quote = cache.quote(name)
+            assert quote is not None
+            assert (quote.symbol, quote.update_id) == (name, 9 + number)
+
+
+def test_the_band_of_the_lane_is_the_band_of_the_cache() -> None:
+    assert Fraction(JUMP_BAND) == Fraction(1, quote_lane.BAND_PARTS)
+
+
+MUTATIONS = st.tuples(st.integers(0, 250), st.sampled_from([0, 34, 44, 45, 46, 48, 57, 69, 92, 125, 200, 255]))
+STEPS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "symbol": st.sampled_from(["BTCUSDT", "BTCUSDT", "ETHUSDT", "DOGEUSDT"]),
+            "rise": st.sampled_from([1, 1, 1, 1, 1, 0, -2]),
+            "cents": st.sampled_from([10_000, 10_001, 10_050, 9_990, 10_400, 10_900, 5_000, 0]),
+            "spread": st.sampled_from([0, 1, 5, 5, -1]),
+            "late_ms": st.sampled_from([0, 0, 3, 500, 3_000, 3_001, 60_000, -3_001]),
+            "quantity": st.sampled_from(['"1.50"', '"1.50"', '"0"', '"-1"', '"1e5"', "null"]),
+            "mutation": st.one_of(st.none(), st.none(), st.none(), MUTATIONS),
+            "rest": st.sampled_from([0.0, 0.0, 0.0, 0.01, 0.9, 3.4]),
+            "cut": st.sampled_from([False] * 12 + [True]),
+        }
+    ),
+    max_size=40,
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS, is_heard=st.booleans())
+def test_with_the_lane_and_without_it_the_monitor_shows_the_same(
+    steps: list[dict[str, Any]], is_heard: bool, play: Play
+) -> None:
+    told: list[Any] = []
+
+    async def scenario(scene: Any) -> None:
+        if not is_heard:
+            scene.monitor.on_quote = type(scene.monitor)([]).on_quote
+        await scene.pass_seconds(0.2)
+        update_id, waiting = 1_000, []
+        for step in steps:
+            update_id += step["rise"]
+            bid, now_ms = step["cents"], scene.clock.now_ms()
+            frame = frame_of(
+                step["symbol"],
+                u=update_id,
+                b=f'"{bid / 100:.2f}"',
+                a=f'"{(bid + step["spread"]) / 100:.2f}"',
+                B=step["quantity"],
+                E=now_ms - step["late_ms"],
+            )
+            if step["mutation"]:
+                at, byte = step["mutation"]
+                frame = frame[:at] + bytes([byte]) + frame[at + 1 :]
+            waiting.append(frame)
+            if step["rest"] or step["cut"]:
+                for connection in scene.exchange.on_route("public"):
+                    connection.push_together(waiting)
+                waiting.clear()
+                if step["cut"]:
+                    scene.exchange.cut("public")
+                await scene.pass_seconds(step["rest"] or 1.0)
+                told.append((scene.monitor.symbol_rows(), scene.monitor.streams_status()))
+        monitor = scene.monitor
+        told.append((monitor.frames, monitor.frames_by_stream_type, monitor.rejected, monitor.reconnects))
+        told.append((monitor.latency_ms_p50, monitor.latency_ms_p99, scene.health, scene.quotes))
+
+    config = MonitorConfig(backoff_first_ms=10)
+    play(scenario, config=config, trading=False)
+    with_lane = list(told)
+    told.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quote_lane.QuoteLane, "follow", lambda *_: None)
+        play(scenario, config=config, trading=False)
+    assert told == with_lane
+
+
+@pytest.mark.real_data
+def test_recorded_quotes_take_the_lane_and_come_out_as_the_strict_way_reads_them(real_data: Any) -> None:
+    import gzip
+
+    path = real_data / "ticks" / "um" / "BTCUSDT-20230404.raw.gz"
+    with gzip.open(path, "rb") as file:
+        frames = [line.split(b" ", 1)[1].strip() for line in file if b"@bookTicker" in line][:20_000]
+    cache, read = QuoteCache(("BTCUSDT",), stale_after_ms=3_000), 0
+    for frame in frames:
+        quote: Any = decode_frame(frame, 0)
+        received_ns = (quote.event_time_ms + 5) * 1_000_000
+        if cache.lane.take(Frames.of([frame]), 0, 1, received_ns, False):
+            assert repr(cache.quote("BTCUSDT")) == repr(decode_frame(frame, received_ns))
+            read += 1
+        elif cache.accept_quote(decode_frame(frame, received_ns), 1):  # type: ignore[arg-type]
+            cache.follow("BTCUSDT", 1)
+    assert read >= len(frames) - 5
+    assert cache.quote("BTCUSDT") is not None
+    assert not cache.rejected
+    assert isinstance(cache.quote("BTCUSDT").bid_price, Decimal)  # type: ignore[union-attr]
