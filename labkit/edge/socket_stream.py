@@ -158,6 +158,9 @@ class LaneConnection(ClientConnection, asyncio.BufferedProtocol):
         if data:
             super().data_received(data)
         self._is_plain = self.protocol.state is State.OPEN and not self._fragments
+        if (broken := self.protocol.parser_exc) is not None:
+            # The farewell may take its time; nothing that comes before it will be read.
+            self._finish(ConnectionLost(f"stream closed: {broken}"))
 
     def _keep_unread(self) -> None:
         """The beginning of a frame is here: make sure that all of it will fit."""

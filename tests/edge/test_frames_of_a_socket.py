@@ -53,6 +53,8 @@ def opened(tcp: StartTcp) -> Open:
                     if event.opcode is not Opcode.CLOSE:
                         writer.write(frame(b"heard " + bytes([event.opcode + 48])))
                 for answer in protocol.data_to_send():
+                    if not answer:
+                        return
                     writer.write(answer)
 
         port = await tcp(serve)
