@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from labkit.config import MonitorConfig
 from labkit.market import quote_lane
 from labkit.market.quotes import JUMP_BAND, QuoteCache
+from labkit.market.websocket_monitor import WebSocketMonitor
 from labkit.wire.frames import Frames
 from labkit.wire.streams import decode_frame
 
@@ -150,47 +152,51 @@ def test_the_band_of_the_lane_is_the_band_of_the_cache() -> None:
     assert Fraction(JUMP_BAND) == Fraction(1, quote_lane.BAND_PARTS)
 
 
-MUTATIONS = st.tuples(st.integers(0, 250), st.sampled_from([0, 34, 44, 45, 46, 48, 57, 69, 92, 125, 200, 255]))
-STEPS = st.lists(
-    st.fixed_dictionaries(
-        {
-            "symbol": st.sampled_from(["BTCUSDT", "BTCUSDT", "ETHUSDT", "DOGEUSDT"]),
-            "rise": st.sampled_from([1, 1, 1, 1, 1, 0, -2]),
-            "cents": st.sampled_from([10_000, 10_001, 10_050, 9_990, 10_400, 10_900, 5_000, 0]),
-            "spread": st.sampled_from([0, 1, 5, 5, -1]),
-            "late_ms": st.sampled_from([0, 0, 3, 500, 3_000, 3_001, 60_000, -3_001]),
-            "quantity": st.sampled_from(['"1.50"', '"1.50"', '"0"', '"-1"', '"1e5"', "null"]),
-            "mutation": st.one_of(st.none(), st.none(), st.none(), MUTATIONS),
-            "rest": st.sampled_from([0.0, 0.0, 0.0, 0.01, 0.9, 3.4]),
-            "cut": st.sampled_from([False] * 12 + [True]),
-        }
-    ),
-    max_size=40,
-)  # fmt: skip
+DEVIATIONS: list[dict[str, Any]] = [
+    {"rise": 0}, {"rise": -2}, {"rise": 2**40}, {"cents": 10_400}, {"cents": 10_500}, {"cents": 10_499},
+    {"cents": 10_501}, {"cents": 10_900}, {"cents": 10_900}, {"cents": 5_000}, {"cents": 0}, {"spread": -1},
+    {"spread": 0}, {"late_ms": 500}, {"late_ms": 3_000}, {"late_ms": 3_001}, {"late_ms": 60_000}, {"late_ms": -3_000},
+    {"late_ms": -3_001}, {"quantity": '"0"'}, {"quantity": '"-1"'}, {"quantity": '"1e5"'}, {"quantity": "null"},
+    {"symbol": "DOGEUSDT"}, {"cut": True},
+]  # fmt: skip
+BYTES = [0, 34, 44, 45, 46, 48, 57, 69, 92, 125, 200, 255]
 
 
-@settings(max_examples=60, deadline=None)
-@given(steps=STEPS, is_heard=st.booleans())
-def test_with_the_lane_and_without_it_the_monitor_shows_the_same(
-    steps: list[dict[str, Any]], is_heard: bool, play: Play
-) -> None:
+def step_of(draw: random.Random) -> dict[str, Any]:
+    """One frame and the rest after it: usually ordinary, at times wrong in one way, at times in one byte."""
+    step: dict[str, Any] = {
+        "symbol": draw.choice(["BTCUSDT", "BTCUSDT", "ETHUSDT"]),
+        "rise": draw.randint(1, 9),
+        "cents": draw.randint(9_990, 10_050),
+        "spread": draw.randint(0, 5),
+        "late_ms": draw.choice([0, 0, 3]),
+        "quantity": '"1.50"',
+        "cut": False,
+        "mutation": (draw.randrange(190), draw.choice(BYTES)) if draw.random() < 0.05 else None,
+        "rest": draw.choice([0.0, 0.0, 0.0, 0.0, 0.01, 0.01, 0.01, 0.9, 3.4]),
+    }
+    return step | (draw.choice(DEVIATIONS) if draw.random() < 0.2 else {})
+
+
+def live_through(play: Play, steps: list[dict[str, Any]], *, is_heard: bool) -> tuple[list[Any], int]:
+    """All that a monitor shows after each rest and at the end, and how many frames took the lane."""
     told: list[Any] = []
 
     async def scenario(scene: Any) -> None:
+        monitor = scene.monitor
         if not is_heard:
-            scene.monitor.on_quote = type(scene.monitor)([]).on_quote
+            monitor.on_quote = WebSocketMonitor([]).on_quote
         await scene.pass_seconds(0.2)
         update_id, waiting = 1_000, []
         for step in steps:
             update_id += step["rise"]
-            bid, now_ms = step["cents"], scene.clock.now_ms()
             frame = frame_of(
                 step["symbol"],
                 u=update_id,
-                b=f'"{bid / 100:.2f}"',
-                a=f'"{(bid + step["spread"]) / 100:.2f}"',
+                b=f'"{step["cents"] / 100:.2f}"',
+                a=f'"{(step["cents"] + step["spread"]) / 100:.2f}"',
                 B=step["quantity"],
-                E=now_ms - step["late_ms"],
+                E=scene.clock.now_ms() - step["late_ms"],
             )
             if step["mutation"]:
                 at, byte = step["mutation"]
@@ -199,23 +205,53 @@ def test_with_the_lane_and_without_it_the_monitor_shows_the_same(
             if step["rest"] or step["cut"]:
                 for connection in scene.exchange.on_route("public"):
                     connection.push_together(waiting)
-                waiting.clear()
+                waiting = []
                 if step["cut"]:
                     scene.exchange.cut("public")
                 await scene.pass_seconds(step["rest"] or 1.0)
-                told.append((scene.monitor.symbol_rows(), scene.monitor.streams_status()))
-        monitor = scene.monitor
+                told.append((monitor.symbol_rows(), monitor.streams_status()))
         told.append((monitor.frames, monitor.frames_by_stream_type, monitor.rejected, monitor.reconnects))
         told.append((monitor.latency_ms_p50, monitor.latency_ms_p99, scene.health, scene.quotes))
 
-    config = MonitorConfig(backoff_first_ms=10)
-    play(scenario, config=config, trading=False)
-    with_lane = list(told)
-    told.clear()
+    scene = play(scenario, config=MonitorConfig(backoff_first_ms=10), trading=False)
+    return told, scene.monitor._cache.lane.taken
+
+
+@pytest.mark.parametrize("is_heard", [False, True], ids=["nobody listens", "a listener hears every quote"])
+@pytest.mark.parametrize("seed", range(12))
+def test_with_the_lane_and_without_it_the_monitor_shows_the_same(play: Play, seed: int, is_heard: bool) -> None:
+    draw = random.Random(seed)
+    steps = [step_of(draw) for _ in range(300)]
+    with_lane, taken = live_through(play, steps, is_heard=is_heard)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quote_lane.QuoteLane, "follow", lambda *_: None)
-        play(scenario, config=config, trading=False)
-    assert told == with_lane
+        without_lane, none_taken = live_through(play, steps, is_heard=is_heard)
+    assert with_lane == without_lane
+    assert taken > 50
+    assert none_taken == 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    at=st.integers(0, 190),
+    cut=st.integers(0, 3),
+    new=st.binary(max_size=3),
+    changes=st.dictionaries(
+        st.sampled_from(["u", "s", "ps", "b", "B", "a", "A", "T", "E", "st", "x"]),
+        st.sampled_from(["8", "9.5", '"8"', '"100.01"', '"x"', "null", "[]", '"0100"', str(NOW_MS), "-1", "true"]),
+        max_size=3,
+    ),
+)
+def test_whatever_bytes_the_lane_takes_the_strict_way_takes_too_and_reads_alike(
+    at: int, cut: int, new: bytes, changes: dict[str, object]
+) -> None:
+    frame = frame_of(**({"u": 8} | changes))
+    frame = frame[:at] + new + frame[at + cut :]
+    cache, strict = followed(frame_of()), followed(frame_of())
+    if lane_takes(cache, frame):
+        quote: Any = decode_frame(frame, NOW_MS * 1_000_000)
+        assert strict.accept_quote(quote, 1)
+        assert repr(cache.quote("BTCUSDT")) == repr(quote)
 
 
 @pytest.mark.real_data
