@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import json
 import math
 import signal
@@ -146,7 +147,10 @@ def _doctor(options: argparse.Namespace) -> int:
         from labkit.trader.self_learning_trader import compile_ahead
 
         compile_ahead()
-        print("the trader's step is compiled")
+        # These compile as they are imported.
+        importlib.import_module("labkit.edge.frame_splitter")
+        importlib.import_module("labkit.market.quote_lane")
+        print("the trader's step and the quote lane are compiled")
     return 0
 
 

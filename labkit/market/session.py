@@ -242,6 +242,13 @@ class MarketSession:
                 self._promote(slot, successor, now_ms)
         return self.due(now_ms) if self._actions else []
 
+    def is_settled(self, number: int) -> bool:
+        """True if further data of this connection could change nothing but the times they were heard at."""
+        slot = self._slot_of_connection.get(number)
+        if slot is None or slot.current is None or slot.successor is not None or not slot.reported:
+            return False
+        return slot.current.number == number and slot.current.state is _State.LIVE
+
     def answered(self, number: int, reply: ControlReply, now_ms: int) -> list[Action]:
         """The exchange answered a control message. A refusal is remembered; silence will ask again."""
         slot = self._slot_of_connection.get(number)

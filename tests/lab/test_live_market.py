@@ -49,7 +49,9 @@ async def lab(elsewhere: PaperExchange, tmp_path: Path) -> AsyncIterator[Assembl
     await assembly.start()
     monitor = assembly.scheduler.websocket_monitor
     async with asyncio.timeout(30):
-        while monitor.fresh_quote("BTCUSDT") is None or not assembly.scheduler.has_engine:
+        while not (
+            monitor.fresh_quote("BTCUSDT") and monitor.fresh_mark_price("BTCUSDT") and assembly.scheduler.has_engine
+        ):
             await asyncio.sleep(0.02)
     yield assembly
     await assembly.stop()
