@@ -95,7 +95,7 @@ class ClientConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     receive_window_ms: Annotated[int, Meta(ge=1, le=60_000)] = 5_000
     request_timeout_ms: PositiveInt = 10_000
     weight_share: Fraction = 0.8
-    """Share of the exchange's request weight labkit allows itself."""
+    """Share of each of the exchange's limits, weight and orders, that labkit allows itself."""
     listen_key_every_ms: PositiveInt = 20 * 60_000
     reconcile_every_ms: PositiveInt = 60_000
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -40,6 +40,7 @@ from labkit.exchange.circuit_breaker import Action, BreakerLevel, CircuitBreaker
 from labkit.exchange.credentials import Credentials
 from labkit.exchange.hosts import PRODUCTION_REST, host_kind, require_trading_host
 from labkit.exchange.rate_limits import RateLimits
+from labkit.exchange.request_plan import Forecast, PlannedCalls, in_words, planned_candles
 from labkit.wire import rest
 from labkit.wire.faults import to_error
 from labkit.wire.rest import ENDPOINTS, Endpoint, Lane, Security
@@ -107,7 +108,7 @@ class BinanceClient:
         self._config = config or ClientConfig()
         self._credentials = credentials
         self._breaker = breaker or CircuitBreaker()
-        self._limits = RateLimits(weight_share=self._config.weight_share)
+        self._limits = RateLimits(share=self._config.weight_share)
         self.on_breaker_change = on_breaker_change
         self._offset_ms = 0
         self._made_ms = self._clock.now_ms()
@@ -127,7 +128,7 @@ class BinanceClient:
 
     @property
     def limits(self) -> RateLimits:
-        """The rate limits, to look at and to forecast with; they count in exchange time (`exchange_time_ms`)."""
+        """The rate limits, to look at; they count in exchange time (`exchange_time_ms`)."""
         return self._limits
 
     @property
@@ -188,6 +189,41 @@ class BinanceClient:
         info = rest.decode_exchange_info(await self._call("exchange_info"))
         self._limits.learn(info.rate_limits)
         return info
+
+    # What asking would cost
+
+    def forecast(self, plan: Iterable[PlannedCalls], *, within_ms: int | None = None) -> Forecast:
+        """What `plan` (of `planned_calls`, `planned_candles`) costs and when it would be through; nothing is sent.
+
+        Args:
+            within_ms: how long the plan may take; as long as the rate limits make it take if None.
+
+        Raises:
+            WouldExceedLimit: it would pass a limit: a call can never fit, would have to wait longer than calls of its
+                lane do, or the plan would not be through in time. The message has the numbers and what to do.
+        """
+        patience_ms = self._scaled_ms(self._config.request_timeout_ms)
+        forecast = self._limits.forecast(plan, self.exchange_time_ms(), patience_ms=patience_ms)
+        if within_ms is not None and forecast.duration_ms > within_ms:
+            raise WouldExceedLimit(
+                f"{forecast}, but it should be through in {in_words(within_ms)}: "
+                "ask for a shorter span or fewer symbols, or take the exchange's archives"
+            )
+        return forecast
+
+    def forecast_candles(
+        self,
+        symbols: Sequence[str],
+        interval: str,
+        start_ms: int,
+        end_ms: int,
+        *,
+        endpoint: str = "klines",
+        within_ms: int | None = None,
+    ) -> Forecast:
+        """`forecast` of fetching every candle with open time in [start_ms, end_ms) of these symbols."""
+        plan = planned_candles(symbols, interval, start_ms, end_ms, endpoint=endpoint)
+        return self.forecast([plan], within_ms=within_ms)
 
     # Market data, unsigned
 
@@ -577,13 +613,15 @@ class BinanceClient:
 
         History waits as long as it takes. Everything else would rather be refused than late.
         """
-        weight = endpoint.weight(params)
+        call = PlannedCalls(
+            lane=lane, weight=endpoint.weight(params), order_cost=endpoint.order_cost, own_pool=endpoint.own_pool
+        )
         deadline_ms = self._clock.now_ms() + self._scaled_ms(self._config.request_timeout_ms)
         await self._pass_breaker(action)
         async with self._turns[lane]:
             while True:
                 exchange_ms = self.exchange_time_ms()
-                wait_ms = self._limits.earliest_ms(lane, weight, endpoint.order_cost, exchange_ms) - exchange_ms
+                wait_ms = self._limits.earliest_ms(call, exchange_ms) - exchange_ms
                 if wait_ms <= 0:
                     break
                 if lane is not Lane.HISTORY and self._clock.now_ms() + wait_ms > deadline_ms:
@@ -593,7 +631,7 @@ class BinanceClient:
                 await self._clock.sleep_until(self._clock.now_ms() + wait_ms)
             # The exchange may have silenced us while this request waited.
             self._require_permission(action)
-            self._limits.spend(weight, endpoint.order_cost, exchange_ms)
+            self._limits.spend(call, exchange_ms)
 
     async def _pass_breaker(self, action: Action) -> None:
         self._tell(self._breaker.observe_time(self._clock.now_ms()))

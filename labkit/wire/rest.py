@@ -49,6 +49,13 @@ class Lane(Enum):
     HISTORY = 4
 
 
+class OwnPool(Enum):
+    """A pool some endpoints share beside the weight: so many calls in five minutes, per address."""
+
+    FUNDING = 500
+    FUTURES_DATA = 1_000
+
+
 Weight = Callable[[Mapping[str, str]], int]
 
 
@@ -62,6 +69,7 @@ class Endpoint(Struct, frozen=True):
     lane: Lane
     weight: Weight
     order_cost: int = 0
+    own_pool: OwnPool | None = None
 
 
 def _fixed(weight: int) -> Weight:
@@ -87,8 +95,10 @@ _DEPTH_WEIGHT = _by_limit(500, ((50, 2), (100, 5), (500, 10)), 20)
 _KLINES_WEIGHT = _by_limit(500, ((99, 1), (499, 2), (1000, 5)), 10)
 
 
-def _market(name: str, path: str, weight: Weight, lane: Lane = Lane.CANCEL_QUERY) -> Endpoint:
-    return Endpoint(name, "GET", path, Security.NONE, lane, weight)
+def _market(
+    name: str, path: str, weight: Weight, lane: Lane = Lane.CANCEL_QUERY, own_pool: OwnPool | None = None
+) -> Endpoint:
+    return Endpoint(name, "GET", path, Security.NONE, lane, weight, own_pool=own_pool)
 
 
 def _signed(name: str, method: str, path: str, lane: Lane, weight: Weight, order_cost: int = 0) -> Endpoint:
@@ -109,9 +119,9 @@ ENDPOINTS: dict[str, Endpoint] = {
         _market("ticker_24hr", "/fapi/v1/ticker/24hr", _cheaper_with_symbol(1, 40)),
         _market("ticker_price", "/fapi/v2/ticker/price", _cheaper_with_symbol(1, 2)),
         _market("ticker_book", "/fapi/v1/ticker/bookTicker", _cheaper_with_symbol(2, 5)),
-        # Funding history has a pool of its own (500 per 5 minutes) and costs no weight.
-        _market("funding_rate", "/fapi/v1/fundingRate", _fixed(0), Lane.HISTORY),
-        _market("funding_info", "/fapi/v1/fundingInfo", _fixed(0), Lane.HISTORY),
+        # Funding history costs no weight.
+        _market("funding_rate", "/fapi/v1/fundingRate", _fixed(0), Lane.HISTORY, OwnPool.FUNDING),
+        _market("funding_info", "/fapi/v1/fundingInfo", _fixed(0), Lane.HISTORY, OwnPool.FUNDING),
         _market("trades", "/fapi/v1/trades", _fixed(5), Lane.HISTORY),
         _market("agg_trades", "/fapi/v1/aggTrades", _fixed(20), Lane.HISTORY),
         _signed("place_order", "POST", "/fapi/v1/order", Lane.OPEN, _fixed(0), order_cost=1),

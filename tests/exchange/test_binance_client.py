@@ -36,6 +36,7 @@ from labkit.errors import (
 from labkit.exchange.binance_client import BinanceClient
 from labkit.exchange.circuit_breaker import BreakerLevel, CircuitBreaker, LevelChange
 from labkit.exchange.credentials import Credentials
+from labkit.exchange.request_plan import Forecast, planned_calls
 from labkit.wire import rest
 from labkit.wire.signing import verify_signature
 from labkit.wire.transport import ConnectionLost, HttpResponse, NotSent
@@ -917,3 +918,34 @@ async def test_the_limits_of_a_recorded_exchange_are_taken_over(lab, real_data) 
     info = await client.exchange_info()
     (weight,) = [limit.limit for limit in info.rate_limits if limit.kind == "REQUEST_WEIGHT"]
     assert client.limits.weight_limit == int(weight * 0.8)
+
+
+# -- what asking would cost ------------------------------------------------------------------------------------
+
+
+def test_a_forecast_asks_nothing_and_counts_what_was_asked_before(lab) -> None:
+    lab.exchange.on("GET", "/fapi/v1/aggTrades", HttpResponse(status=200, body=b"[]"))
+
+    async def story() -> tuple[Forecast, Forecast]:
+        client = lab.client()
+        fresh = client.forecast([planned_calls("agg_trades", 50)])
+        for _ in range(50):
+            await client.agg_trades("BTCUSDT")
+        return fresh, client.forecast([planned_calls("agg_trades", 50)])
+
+    fresh, used = lab.run(story())
+    assert len(lab.exchange.requests) == 50
+    assert (fresh.duration_ms, used.duration_ms) == (0, 60_000)
+
+
+def test_a_pull_that_would_take_too_long_is_refused_before_it_starts(lab) -> None:
+    year_ms = 365 * 86_400_000
+
+    async def story() -> None:
+        client = lab.client()
+        assert client.forecast_candles(["BTCUSDT"], "1m", START_MS - year_ms, START_MS, within_ms=240_000).calls == 351
+        with pytest.raises(WouldExceedLimit, match=r"351 calls, 3,510 weight: 3 min .* through in 1 min: .* archives"):
+            client.forecast_candles(["BTCUSDT"], "1m", START_MS - year_ms, START_MS, within_ms=60_000)
+
+    lab.run(story())
+    assert lab.exchange.requests == []
