@@ -171,6 +171,8 @@ class UnifiedScheduler:
                 raise
             if isinstance(event, (ev.OrderChanged, ev.FundingPaid, ev.WalletAdjusted, ev.Deposited)):
                 engine.check_balance()
+            # Only what is held needs every quote; all other prices are asked for.
+            self.websocket_monitor.listen_to(engine.trades)
         assert self._desk is not None
         for command in commands:
             self._desk.carry_out(command)

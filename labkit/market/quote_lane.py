@@ -37,17 +37,17 @@ NOBODY = -1
 EPOCH, UPDATE_ID, MIDS, IS_UNREAD, IS_UNTOLD = 0, 1, 2, 3, 4
 BID, BID_PLACES, BIDS, BIDS_PLACES, ASK, ASK_PLACES, ASKS, ASKS_PLACES = 5, 6, 7, 8, 9, 10, 11, 12
 EVENT_MS, RECEIVED_NS = 13, 14
-FOLLOWED = 15
-COLUMNS = 16
+FOLLOWED, IS_LISTENED_TO = 15, 16
+COLUMNS = 17
 # Products of a whole number and a place are exact in any context as wide as this one.
 _exact = Context(prec=40).multiply
 _PLACE = [Decimal(f"1E-{places}") for places in range(16)]
 _READ = struct.Struct("=8q")
 _READ_AT = BID * 8
 
-# What the lane notes: how many frames it took, the row it wrote last, whether that was told, how many latencies were
-# measured, and the last of these.
-TAKEN, LAST, IS_NEWS, MEASURED, LATENCIES = 0, 1, 2, 3, 4
+# What the lane notes: how many frames it took, the row whose quote a listener waits for, whether the session knows what
+# was heard, how many latencies were measured, and the last of these.
+TAKEN, WAITED_FOR, IS_NEWS, MEASURED, LATENCIES = 0, 1, 2, 3, 4
 
 _BEGINNING = np.frombuffer(b'{"stream":"', np.uint8)
 _MIDDLE = np.frombuffer(b'@bookTicker","data":{"e":"bookTicker"', np.uint8)
@@ -119,10 +119,10 @@ def _in_units(digits: Any, places: Any) -> Any:  # pragma: no cover - compiled
     cache=True,
 )  # fmt: skip
 def _take(
-    data: Any, spans: Any, first: int, count: int, epoch: int, received_ns: int, stale_ms: int, only_one: bool,
+    data: Any, spans: Any, first: int, count: int, epoch: int, received_ns: int, stale_ms: int, is_told: bool,
     index: Any, names: Any, rows: Any, notes: Any,
 ) -> int:  # fmt: skip  # pragma: no cover - compiled
-    """Take frames from `first` on until one is not ordinary; returns the number of that one."""
+    """Take frames from `first` on until one is not ordinary or, if `is_told`, was listened to; returns the next one."""
     now_ms = received_ns // 1_000_000
     for number in range(first, count):
         at, end = spans[number, 0], spans[number, 1]
@@ -253,10 +253,10 @@ def _take(
         notes[LATENCIES + notes[MEASURED] % KEPT_LATENCIES] = now_ms - event_ms
         notes[MEASURED] += 1
         notes[TAKEN] += 1
-        notes[LAST] = row
         notes[IS_NEWS] = 1
         rows[row, IS_UNTOLD] = 1
-        if only_one:
+        if is_told and rows[row, IS_LISTENED_TO]:
+            notes[WAITED_FOR] = row
             return number + 1
     return count
 
@@ -273,6 +273,7 @@ class QuoteLane:
         self._names = np.zeros((0, 2 + 2 * LONGEST_NAME), np.uint8)
         self._rows = np.zeros((0, COLUMNS), np.int64)
         self._notes = np.zeros(LATENCIES + KEPT_LATENCIES, np.int64)
+        self._notes[WAITED_FOR] = NOBODY
         self._memory = _numbers_in(self._rows)
 
     # Who is followed.
@@ -289,6 +290,7 @@ class QuoteLane:
         self._streams[row] = book_ticker_stream(symbol)
         self._rows[row] = 0
         self._rows[row, EPOCH] = NOBODY
+        self._rows[row, IS_LISTENED_TO] = True
         self._write_names(row, symbol)
         self._rebuild_index()
         return row
@@ -319,15 +321,20 @@ class QuoteLane:
         """Take nothing more of any row until it is followed again."""
         self._rows[:, EPOCH] = NOBODY
 
+    def listen(self, row: int, is_listened_to: bool) -> None:
+        """Whether somebody wants to see each quote of this row; at first it is so."""
+        self._rows[row, IS_LISTENED_TO] = is_listened_to
+
     # Frames in.
 
-    def take(self, frames: Frames, first: int, epoch: int, received_ns: int, only_one: bool) -> int:
-        """Take ordinary frames of connection `epoch` from number `first` on, at most one if `only_one`.
+    def take(self, frames: Frames, first: int, epoch: int, received_ns: int, is_told: bool) -> int:
+        """Take ordinary frames of connection `epoch` from number `first` on; if `is_told`, up to the first whose symbol
+        is listened to, which `waited_for` then names.
 
         Returns the number of the first frame that was left.
         """
         number: int = _take(
-            frames.array, frames.spans, first, frames.count, epoch, received_ns, self._stale_after_ms, only_one,
+            frames.array, frames.spans, first, frames.count, epoch, received_ns, self._stale_after_ms, is_told,
             self._index, self._names, self._rows, self._notes,
         )  # fmt: skip
         return number
@@ -349,10 +356,12 @@ class QuoteLane:
         """How many frames the lane has taken in all."""
         return int(self._notes[TAKEN])
 
-    @property
-    def last_symbol(self) -> str:
-        """The symbol of the frame taken last."""
-        return self._symbols[int(self._notes[LAST])]
+    def waited_for(self) -> str:
+        """The symbol whose quote, just taken, a listener must be told; asking again gives an empty string."""
+        if (row := int(self._notes[WAITED_FOR])) == NOBODY:
+            return ""
+        self._notes[WAITED_FOR] = NOBODY
+        return self._symbols[row]
 
     # Facts out.
 

@@ -108,6 +108,10 @@ class QuoteCache:
         """Let every quote of `symbol` pass `accept_quote` until it is followed again."""
         self.lane.leave(self._symbols[symbol].row)
 
+    def listen(self, symbol: str, is_listened_to: bool) -> None:
+        """Whether somebody wants to see each quote of `symbol`, not just the latest; at first it is so."""
+        self.lane.listen(self._symbols[symbol].row, is_listened_to)
+
     # In.
 
     def accept_quote(self, quote: Quote, epoch: int) -> bool:

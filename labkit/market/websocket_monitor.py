@@ -122,6 +122,7 @@ class WebSocketMonitor:
         self._symbols: dict[str, None] = {}
         self._bars: dict[tuple[str, str], dict[int, Bar]] = {}
         self._stale: set[str] = set()
+        self._listened_to: frozenset[str] | None = None
         self._handlings_ns: deque[int] = deque(maxlen=KEPT_HANDLINGS)
         self._reads = 0
         self._traffic: dict[str, _Traffic] = {}
@@ -133,7 +134,7 @@ class WebSocketMonitor:
         self._wake = asyncio.Event()
 
         self.on_quote: Callable[[Quote], None] = _no_listener
-        """Called with each accepted quote."""
+        """Called with each accepted quote of the symbols that are listened to (see `listen_to`)."""
         self.on_mark: Callable[[MarkPrice], None] = _no_listener
         """Called with each accepted mark price."""
         self.on_bar: Callable[[Bar], None] = _no_listener
@@ -175,6 +176,7 @@ class WebSocketMonitor:
             self._symbols[symbol] = None
             self._stale.add(symbol)
             self._cache.add(symbol)
+            self._cache.listen(symbol, self._listened_to is None or symbol in self._listened_to)
             self._bars |= {(symbol, interval): {} for interval in self._intervals}
         if self._keeper is not None:
             self._perform(self._plan.add_streams(self._wanted_streams(added), self._clock.now_ms()))
@@ -190,6 +192,18 @@ class WebSocketMonitor:
                 del self._bars[symbol, interval]
         if self._keeper is not None:
             self._perform(self._plan.remove_streams(self._wanted_streams(removed), self._clock.now_ms()))
+
+    def listen_to(self, symbols: Iterable[str]) -> None:
+        """Call `on_quote` for these symbols only, watched already or not; at first it is called for all.
+
+        Of all other symbols only the latest quote is kept, which costs a small part of telling each.
+        """
+        listened_to = frozenset(symbols)
+        if listened_to == self._listened_to:
+            return
+        self._listened_to = listened_to
+        for symbol in self._symbols:
+            self._cache.listen(symbol, symbol in listened_to)
 
     # Prices.
 
@@ -478,23 +492,23 @@ class WebSocketMonitor:
     def _take_frames(self, number: int, traffic: _Traffic, frames: Frames) -> None:
         """All frames of one read: ordinary quotes by the lane, whatever it leaves by the strict way, in order."""
         received_ns = self._clock.now_ns()
-        only_one = self.on_quote is not _no_listener
-        end = self._cache.lane.take(frames, 0, number, received_ns, only_one)
+        is_told = self.on_quote is not _no_listener
+        end = self._cache.lane.take(frames, 0, number, received_ns, is_told)
         traffic.frames += end
-        if only_one or end < frames.count:
-            self._take_one_by_one(number, traffic, frames, end, received_ns, only_one)
+        if is_told or end < frames.count:
+            self._take_one_by_one(number, traffic, frames, end, received_ns, is_told)
         self._reads += 1
         if self._reads % READS_PER_MEASUREMENT == 0:
             self._handlings_ns.append(self._clock.now_ns() - received_ns)
 
     def _take_one_by_one(
-        self, number: int, traffic: _Traffic, frames: Frames, at: int, received_ns: int, only_one: bool
+        self, number: int, traffic: _Traffic, frames: Frames, at: int, received_ns: int, is_told: bool
     ) -> None:
         """The rest of a read, `at` frames of which the lane has taken; a listener sees each quote at its own moment."""
-        lane, lane_took_it, lane_may_take = self._cache.lane, at > 0 and only_one, False
+        lane, lane_may_take = self._cache.lane, False
         while True:
-            if lane_took_it:
-                quote = self._cache.quote(lane.last_symbol)
+            if symbol := lane.waited_for():
+                quote = self._cache.quote(symbol)
                 assert quote is not None
                 self.on_quote(quote)
                 lane_may_take = True
@@ -503,9 +517,8 @@ class WebSocketMonitor:
                 return
             before = at
             if lane_may_take:
-                at = lane.take(frames, at, number, received_ns, only_one)
+                at = lane.take(frames, at, number, received_ns, is_told)
                 traffic.frames += at - before
-            lane_took_it = only_one and at > before
             if at == before:
                 # Where no quotes come, the lane is not asked again for every frame.
                 lane_may_take = self._take_frame(number, frames.frame(at), received_ns, traffic)
@@ -532,7 +545,8 @@ class WebSocketMonitor:
             if cache.accept_quote(fact, number):
                 cache.lane.note_latency(now_ms - fact.event_time_ms)
                 self._tell_fresh_symbol(fact.symbol, now_ms)
-                self.on_quote(fact)
+                if self._listened_to is None or fact.symbol in self._listened_to:
+                    self.on_quote(fact)
         elif isinstance(fact, MarkPrice):
             stream, told_ms = mark_price_stream(fact.symbol), fact.event_time_ms
             if cache.accept_mark_price(fact):

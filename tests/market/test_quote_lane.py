@@ -178,14 +178,18 @@ def step_of(draw: random.Random) -> dict[str, Any]:
     return step | (draw.choice(DEVIATIONS) if draw.random() < 0.2 else {})
 
 
-def live_through(play: Play, steps: list[dict[str, Any]], *, is_heard: bool) -> tuple[list[Any], int]:
+def live_through(
+    play: Play, steps: list[dict[str, Any]], *, listened_to: tuple[str, ...] | None
+) -> tuple[list[Any], int]:
     """All that a monitor shows after each rest and at the end, and how many frames took the lane."""
     told: list[Any] = []
 
     async def scenario(scene: Any) -> None:
         monitor = scene.monitor
-        if not is_heard:
+        if listened_to is None:
             monitor.on_quote = WebSocketMonitor([]).on_quote
+        else:
+            monitor.listen_to(listened_to)
         await scene.pass_seconds(0.2)
         update_id, waiting = 1_000, []
         for step in steps:
@@ -217,18 +221,84 @@ def live_through(play: Play, steps: list[dict[str, Any]], *, is_heard: bool) -> 
     return told, scene.monitor._cache.lane.taken
 
 
-@pytest.mark.parametrize("is_heard", [False, True], ids=["nobody listens", "a listener hears every quote"])
-@pytest.mark.parametrize("seed", range(12))
-def test_with_the_lane_and_without_it_the_monitor_shows_the_same(play: Play, seed: int, is_heard: bool) -> None:
+@pytest.mark.parametrize(
+    "listened_to",
+    [None, (), ("BTCUSDT",), ("BTCUSDT", "ETHUSDT")],
+    ids=["nobody listens", "a listener to nothing", "a listener to one symbol", "a listener to all"],
+)
+@pytest.mark.parametrize("seed", range(8))
+def test_with_the_lane_and_without_it_the_monitor_shows_the_same(
+    play: Play, seed: int, listened_to: tuple[str, ...] | None
+) -> None:
     draw = random.Random(seed)
     steps = [step_of(draw) for _ in range(300)]
-    with_lane, taken = live_through(play, steps, is_heard=is_heard)
+    with_lane, taken = live_through(play, steps, listened_to=listened_to)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quote_lane.QuoteLane, "follow", lambda *_: None)
-        without_lane, none_taken = live_through(play, steps, is_heard=is_heard)
+        without_lane, none_taken = live_through(play, steps, listened_to=listened_to)
     assert with_lane == without_lane
     assert taken > 50
     assert none_taken == 0
+
+
+def test_a_connection_that_speaks_again_just_after_it_was_given_up_is_told_at_once(play: Play) -> None:
+    """While a connection is doubted the lane must take nothing, or nobody would hear that the doubt is over."""
+
+    async def scenario(scene: Any) -> None:
+        for at_seconds in (0.1, 0.2):
+            await scene.pass_seconds(at_seconds)
+            for symbol in scene.symbols:
+                scene.exchange.publish_quote(symbol)
+        # The quotes are as old as they may be, not older: only the connection is too silent.
+        await scene.pass_seconds(3.0002)
+        assert scene.health[-1][1:3] == ("public", False)
+        assert scene.monitor.why_stale("BTCUSDT") == ""
+        for symbol in scene.symbols:
+            scene.exchange.publish_quote(symbol)
+        await scene.pass_seconds(0.0002)
+        assert scene.health[-1][1:3] == ("public", True)
+
+    play(scenario, trading=False)
+
+
+def mutated(draw: random.Random, frame: bytes) -> bytes:
+    """The frame with some of its members, bytes or spellings changed; sometimes still a good one."""
+    for _ in range(draw.choice([1, 1, 2, 3])):
+        at, kind = draw.randrange(len(frame)), draw.randrange(6)
+        members = frame.split(b",")
+        one, other = draw.randrange(len(members)), draw.randrange(len(members))
+        if kind == 0:
+            frame = frame[:at] + bytes([draw.choice(b'0123456789.,:"{}[]\\ eE+-@abBAus\x00\xff')]) + frame[at + 1 :]
+        elif kind == 1:
+            frame = frame[:at] + frame[at + draw.randint(1, 3) :]
+        elif kind == 2:
+            frame = frame[:at] + frame[at : at + draw.randint(1, 3)] + frame[at:]
+        elif kind == 3:
+            members[one], members[other] = members[other], members[one]
+            frame = b",".join(members)
+        elif kind == 4:
+            frame = b",".join([*members[:one], members[other], *members[one:]])
+        else:
+            digits = [place for place, byte in enumerate(frame) if 48 <= byte <= 57]
+            place = draw.choice(digits)
+            frame = frame[:place] + bytes([draw.randint(48, 57)]) + frame[place + 1 :]
+    return frame
+
+
+def test_of_twenty_thousand_mutated_frames_the_lane_takes_only_what_the_strict_way_takes_and_reads_alike() -> None:
+    draw = random.Random(5)
+    ordinary = [frame_of(u=8), frame_of(u=8, T=None, ps=None, st=None), frame_of(u=8, b='"99.9"', B='"0.001"')]
+    taken = 0
+    for _ in range(20_000):
+        frame = mutated(draw, draw.choice(ordinary))
+        cache = followed(frame_of())
+        if lane_takes(cache, frame):
+            taken += 1
+            quote: Any = decode_frame(frame, NOW_MS * 1_000_000)
+            assert followed(frame_of()).accept_quote(quote, 1), frame
+            assert repr(cache.quote("BTCUSDT")) == repr(quote), frame
+    # Most changes of a digit, an order or a member of no meaning leave a good frame.
+    assert 2_000 < taken < 18_000
 
 
 @settings(max_examples=300, deadline=None)

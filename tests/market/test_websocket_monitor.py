@@ -215,6 +215,26 @@ def test_only_closed_bars_are_kept_and_each_is_told_once(play: Play, bar_of: Cal
     assert len(play(scenario).bars) == 12
 
 
+def test_only_quotes_that_are_listened_to_are_told_and_all_others_can_still_be_asked_for(play: Play) -> None:
+    async def scenario(scene: Any) -> None:
+        scene.monitor.listen_to(["ETHUSDT", "SOLUSDT"])
+        await scene.pass_seconds(2.1)
+        assert {quote.symbol for quote in scene.quotes} == {"ETHUSDT"}
+        # Every second quote of the exchange is one of this symbol.
+        assert [quote.update_id for quote in scene.quotes] == list(range(4, scene.exchange.update_id + 1, 2))
+        assert scene.monitor.get_quote("BTCUSDT").update_id == scene.exchange.update_id - 1
+        scene.quotes.clear()
+        scene.monitor.listen_to(["BTCUSDT"])
+        scene.monitor.add_symbols(["SOLUSDT"])
+        await scene.pass_seconds(2)
+        scene.exchange.publish_quote("SOLUSDT")
+        await scene.pass_seconds(0.01)
+        assert {quote.symbol for quote in scene.quotes} == {"BTCUSDT"}
+        assert scene.monitor.get_quote("SOLUSDT").update_id == scene.exchange.update_id
+
+    play(scenario)
+
+
 def test_every_frame_is_counted_by_kind(play: Play) -> None:
     async def scenario(scene: Any) -> None:
         await scene.pass_seconds(10)
