@@ -309,10 +309,17 @@ async def nautilus(port: int, meter: Meter) -> None:
 
 
 async def monitor(port: int, meter: Meter) -> None:
-    """Ours."""
+    """Ours with as many open positions as the ordinary settings allow; a listener hears each of their quotes."""
     from feed_monitor import measure
 
-    await measure(port, meter)
+    await measure(port, meter, held=10)
+
+
+async def monitor_holding_nothing(port: int, meter: Meter) -> None:
+    """Ours without an open position: all prices are read from the cache."""
+    from feed_monitor import measure
+
+    await measure(port, meter, held=0)
 
 
 async def monitor_of_many(port: int, meter: Meter) -> None:
@@ -336,6 +343,7 @@ CLIENTS: dict[str, Callable[[int, Meter], Awaitable[None]]] = {
     "official_sdk": official_sdk,
     "nautilus": nautilus,
     "monitor": monitor,
+    "monitor_holding_nothing": monitor_holding_nothing,
     "monitor_of_many": monitor_of_many,
 }
 

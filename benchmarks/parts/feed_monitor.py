@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 from feed_server import FIRST_UPDATE_ID, HOST
 
+from labkit.domain.market_events import Quote
 from labkit.edge.websocket import SocketStreams
 from labkit.market.websocket_monitor import WebSocketMonitor
 
@@ -22,12 +23,18 @@ BYTES_OF_A_MB = 1 << 20
 
 
 class Measured:
-    """A monitor that counts what it took, with the ordinary settings."""
+    """A monitor with the ordinary settings, wired as in the lab: a listener hears every quote of what is held."""
 
-    def __init__(self, port: int, meter: Meter) -> None:
+    def __init__(self, port: int, meter: Meter, *, held: int) -> None:
         self.meter = meter
         streams = SocketStreams(f"ws://{HOST}:{port}", open_timeout_ms=5_000)
         self.monitor = WebSocketMonitor(meter.symbols, streams=streams)
+        self.heard: dict[str, Quote] = {}
+        self.monitor.on_quote = self._hear
+        self.monitor.listen_to(meter.symbols[:held])
+
+    def _hear(self, quote: Quote) -> None:
+        self.heard[quote.symbol] = quote
 
     @property
     def quotes(self) -> int:
@@ -55,11 +62,13 @@ class Measured:
         after_last = FIRST_UPDATE_ID + meter.warm_up + meter.count
         if newest != list(range(after_last - len(meter.symbols), after_last)):
             raise RuntimeError("the cache does not hold the last quotes")
+        if any(quote != monitor.get_quote(name) for name, quote in self.heard.items()):
+            raise RuntimeError("the listener did not hear the last quotes")
 
 
-async def measure(port: int, meter: Meter) -> None:
+async def measure(port: int, meter: Meter, *, held: int) -> None:
     """Frame, validated quote in the cache, health and latency counted."""
-    measured = Measured(port, meter)
+    measured = Measured(port, meter, held=held)
     await measured.warm_up()
     while not measured.is_over:
         await asyncio.sleep(POLL_SECONDS)
@@ -69,7 +78,7 @@ async def measure(port: int, meter: Meter) -> None:
 
 async def measure_reading(port: int, meter: Meter) -> None:
     """Note what `get_quote` costs right after a new quote and again, and how much memory grows under the load."""
-    measured = Measured(port, meter)
+    measured = Measured(port, meter, held=0)
     get_quote, process = measured.monitor.get_quote, psutil.Process()
     new, again, sizes = [], [], []
     await measured.warm_up()
