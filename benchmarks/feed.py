@@ -1,423 +1,245 @@
 """What one bookTicker message costs: the CPU time of the client's process, all clients on one server, side by side.
 
-    python benchmarks/feed.py [--rounds 3] [--only NAME ...]
+    python benchmarks/feed.py [--rounds 3] [--only NAME ...] [--create] [--python PYTHON] [--env ENVIRONMENT=PYTHON ...]
 
-The server is a process of its own that writes ready-made frames of 50 symbols. *Full load* sends them as fast as the
-client reads; *paced* sends 2,000 a second, one at a time. Each client runs in a fresh process and is measured from
-just before its first message to its last. The absolute figures are this machine's; the ratios are the result. A
-client whose library is not installed is named and left out.
+The server (parts/feed_server.py) is a process of its own with no code of ours; every client (parts/feed_clients.py)
+runs in a fresh process with the Python that has its library. *Full load* sends as fast as the client reads, 50 symbols
+over a combined stream; *paced* sends 2,000 quotes a second, one at a time. What is measured is the CPU time of the
+whole client process from the end of a warm-up to the last quote. Rounds are interleaved, and a ratio is the median of
+the ratios within each round, so that a busy moment of the machine does not hit one client alone. The absolute figures
+are this machine's; the ratios are the result.
+
+Foreign clients live in environments of their own: `.venv-bench/NAME`, made by `--create` with `--python` (the newest
+releases of some need Python 3.12 or newer), or any Python given by `--env NAME=PYTHON`. What is not there is named.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
-import importlib.metadata
 import json
-import logging
-import platform
 import statistics
 import subprocess
 import sys
-import time
-import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-SYMBOLS = tuple(f"COIN{number:02}USDT" for number in range(50))
-PACE_PER_SECOND = 2_000
+from parts.feed_server import PACE_PER_SECOND
+
+PARTS = Path(__file__).resolve().parent / "parts"
+CACHE = PARTS.parents[1] / ".venv-bench"
+SYMBOLS = 50
 PACED_MESSAGES = 8_000
-PREPARING_SECONDS = 1.0
-FRAMES_AT_ONCE = 1_000
-HOST = "127.0.0.1"
+SYMBOLS_FOR_READING, MESSAGES_FOR_READING = 400, 2_000_000
+TIMEOUT_SECONDS = 120
+ATTEMPTS = 2
 
-
-# ---------------------------------------------------------------------------------------------------------- the server
-
-
-def text_frame(payload: bytes) -> bytes:
-    """An unmasked text frame of a server."""
-    length = len(payload)
-    return bytes([0x81, length] if length < 126 else [0x81, 126, length >> 8, length & 0xFF]) + payload
-
-
-def book_ticker(symbol: str, update_id: int, at_ms: int, *, combined: bool) -> bytes:
-    """A frame as the exchange writes it; the price wanders a little."""
-    cents = 2_814_510 + update_id % 97
-    bid = f"{cents // 100}.{cents % 100:02}"
-    event = (
-        f'{{"e":"bookTicker","u":{2_710_246_762_461 + update_id},"s":"{symbol}","ps":"{symbol}",'
-        f'"b":"{bid}","B":"3.868","a":"{bid}","A":"{update_id % 9 + 1}.887",'
-        f'"T":{at_ms - 5},"E":{at_ms},"st":1}}'
-    )
-    return text_frame((f'{{"stream":"{symbol.lower()}@bookTicker","data":{event}}}' if combined else event).encode())
-
-
-async def serve(count: int, paced: bool) -> None:
-    """Print the port, then send `count` messages, spread over the symbols, to each client that comes."""
-    from websockets.frames import Frame
-    from websockets.server import ServerProtocol
-
-    from labkit.edge.clocks import SystemClock
-
-    clock_ms = SystemClock().now_ms
-    rest = time.sleep  # Blocking on purpose: a loop's timers are too coarse for half a millisecond.
-
-    async def send_quotes(writer: asyncio.StreamWriter, symbols: list[str], share: int, combined: bool) -> None:
-        for number, symbol in enumerate(symbols):
-            writer.write(book_ticker(symbol, number, clock_ms(), combined=combined))
-        await asyncio.sleep(PREPARING_SECONDS)
-        if paced:
-            begin = time.monotonic()
-            for number in range(share):
-                rest(max(0.0, begin + number / PACE_PER_SECOND - time.monotonic()))
-                symbol = symbols[number % len(symbols)]
-                writer.write(book_ticker(symbol, 1000 + number, clock_ms(), combined=combined))
-                if number % 20 == 0:
-                    await asyncio.sleep(0)
-            return
-        at_ms = clock_ms()
-        # Whole frames at a time: an answer to a ping must not fall into the middle of one.
-        chunks = [
-            b"".join(
-                book_ticker(symbols[number % len(symbols)], 1000 + number, at_ms, combined=combined)
-                for number in range(begin_number, min(share, begin_number + FRAMES_AT_ONCE))
-            )
-            for begin_number in range(0, share, FRAMES_AT_ONCE)
-        ]
-        for chunk in chunks:
-            writer.write(chunk)
-            await writer.drain()
-
-    async def send_marks(writer: asyncio.StreamWriter) -> None:
-        while True:
-            at_ms = clock_ms()
-            event = (
-                f'{{"e":"markPriceUpdate","E":{at_ms},"s":"{SYMBOLS[0]}","p":"28145.15","i":"28145.00","r":"0.0001",'
-                f'"T":{at_ms + 60_000}}}'
-            )
-            writer.write(text_frame(f'{{"stream":"{SYMBOLS[0].lower()}@markPrice@1s","data":{event}}}'.encode()))
-            await asyncio.sleep(1)
-
-    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        protocol, sending = ServerProtocol(), None
-        try:
-            while data := await reader.read(1 << 16):
-                protocol.receive_data(data)
-                for event in protocol.events_received():
-                    if isinstance(event, Frame):
-                        continue
-                    protocol.send_response(protocol.accept(event))
-                    url = urlsplit(event.path)
-                    streams = parse_qs(url.query).get("streams", [url.path.rpartition("/")[2]])[0].split("/")
-                    symbols = [name.partition("@")[0].upper() for name in streams if name.endswith("@bookTicker")]
-                    for chunk in protocol.data_to_send():
-                        writer.write(chunk)
-                    share = count * len(symbols) // len(SYMBOLS)
-                    combined = "/stream" in url.path
-                    if symbols[:1] == [SYMBOLS[0]] and combined:
-                        # What does not fit into the address is subscribed to; here everybody gets all of them.
-                        symbols, share = list(SYMBOLS), count
-                    work = send_quotes(writer, symbols, share, combined) if symbols else send_marks(writer)
-                    sending = asyncio.create_task(work)
-                for chunk in protocol.data_to_send():
-                    writer.write(chunk)
-        except ConnectionError:
-            pass
-        finally:
-            if sending is not None:
-                sending.cancel()
-                with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                    await sending
-            writer.close()
-
-    # Whoever has heard enough hangs up in the middle of everything.
-    logging.getLogger("asyncio").setLevel(logging.ERROR)
-    server = await asyncio.start_server(visit, HOST, 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-
-# --------------------------------------------------------------------------------------------------------- the clients
-
-
-class Progress:
-    """Counts messages and measures CPU time between the warm-up and the last one."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count + len(SYMBOLS)
-        self.done = asyncio.get_running_loop().create_future()
-
-    def message(self) -> None:
-        self.left -= 1
-        if not self.left:
-            self.done.set_result(None)
-
-
-COMBINED = "/public/stream?streams=" + "/".join(f"{symbol.lower()}@bookTicker" for symbol in SYMBOLS)
-
-
-async def until(progress: Progress, reading: Callable[[], Awaitable[Any]]) -> float:
-    """CPU seconds from the end of the warm-up to the last message."""
-    task = asyncio.ensure_future(reading())
-    await asyncio.sleep(PREPARING_SECONDS / 2)
-    before = time.process_time()
-    await progress.done
-    seconds = time.process_time() - before
-    task.cancel()
-    return seconds
-
-
-async def json_per_symbol(port: int, count: int) -> float:
-    from websockets.asyncio.client import connect
-
-    progress, prices = Progress(count), {}
-
-    async def read(symbol: str) -> None:
-        async with connect(f"ws://{HOST}:{port}/public/ws/{symbol.lower()}@bookTicker", compression=None) as socket:
-            async for text in socket:
-                event = json.loads(text)
-                prices[event["s"]] = float(event["b"]), float(event["a"])
-                progress.message()
-
-    async def read_all() -> None:
-        await asyncio.gather(*(read(symbol) for symbol in SYMBOLS))
-
-    return await until(progress, read_all)
-
-
-def struct_decoder() -> Callable[[bytes], Any]:
-    import msgspec
-
-    fields = [("u", int), ("s", str), ("b", str), ("B", str), ("a", str), ("A", str), ("E", int)]
-    event = msgspec.defstruct("Event", fields)
-    combined = msgspec.defstruct("Combined", [("stream", str), ("data", event)])
-    return msgspec.json.Decoder(combined).decode
-
-
-async def websockets_msgspec(port: int, count: int) -> float:
-    from websockets.asyncio.client import connect
-
-    progress, prices, decode = Progress(count), {}, struct_decoder()
-
-    async def read() -> None:
-        async with connect(f"ws://{HOST}:{port}{COMBINED}", compression=None) as socket:
-            while True:
-                event = decode(await socket.recv(decode=False)).data
-                prices[event.s] = event
-                progress.message()
-
-    return await until(progress, read)
-
-
-async def aiohttp_msgspec(port: int, count: int) -> float:
-    import aiohttp
-
-    progress, prices, decode = Progress(count), {}, struct_decoder()
-
-    async def read() -> None:
-        async with aiohttp.ClientSession() as session, session.ws_connect(f"ws://{HOST}:{port}{COMBINED}") as socket:
-            async for message in socket:
-                event = decode(message.data).data
-                prices[event.s] = event
-                progress.message()
-
-    return await until(progress, read)
-
-
-async def picows_msgspec(port: int, count: int) -> float:
-    from picows import WSFrame, WSListener, WSTransport, ws_connect
-
-    progress, prices, decode = Progress(count), {}, struct_decoder()
-
-    class Listener(WSListener):  # type: ignore[misc]
-        def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-            event = decode(frame.get_payload_as_memoryview()).data
-            prices[event.s] = event
-            progress.message()
-
-    async def read() -> None:
-        await ws_connect(Listener, f"ws://{HOST}:{port}{COMBINED}")
-
-    return await until(progress, read)
-
-
-async def monitor(port: int, count: int, *, listening: bool = False) -> float:
-    from labkit.config import MonitorConfig
-    from labkit.edge.websocket import SocketStreams
-    from labkit.market.websocket_monitor import WebSocketMonitor
-
-    # The frames of a full load are made in advance, on a busy machine some seconds before they are sent.
-    config = MonitorConfig(stale_after_ms=60_000)
-    streams = SocketStreams(f"ws://{HOST}:{port}", open_timeout_ms=5_000)
-    watched = WebSocketMonitor(SYMBOLS, streams=streams, config=config)
-    heard: list[str] = [""]
-    if listening:
-        watched.on_quote = lambda quote: heard.__setitem__(0, quote.symbol)
-
-    async def all_here() -> None:
-        while watched.frames_by_stream_type["bookTicker"] < count + len(SYMBOLS):
-            await asyncio.sleep(0.1)
-
-    await watched.start()
-    await asyncio.sleep(PREPARING_SECONDS / 2)
-    before = time.process_time()
-    await all_here()
-    seconds = time.process_time() - before
-    assert not watched.rejected, watched.rejected
-    assert all(watched.fresh_quote(symbol) for symbol in SYMBOLS)
-    print(f"handling p50 {watched.handling_ms_p50:.3f} ms, p99 {watched.handling_ms_p99:.3f} ms", file=sys.stderr)
-    await watched.stop()
-    return seconds
-
-
-async def monitor_with_listener(port: int, count: int) -> float:
-    return await monitor(port, count, listening=True)
-
-
-Client = Callable[[int, int], Awaitable[float]]
-
-CLIENTS: dict[str, tuple[Client, bool, tuple[str, ...], int]] = {
-    "json, a connection per symbol": (json_per_symbol, False, ("websockets",), 50_000),
-    "websockets + msgspec + uvloop": (websockets_msgspec, True, ("websockets", "msgspec", "uvloop"), 100_000),
-    "aiohttp + msgspec": (aiohttp_msgspec, False, ("aiohttp", "msgspec"), 100_000),
-    "picows + msgspec": (picows_msgspec, False, ("picows", "msgspec"), 400_000),
-    "picows + msgspec + uvloop": (picows_msgspec, True, ("picows", "msgspec", "uvloop"), 400_000),
-    "WebSocketMonitor": (monitor, False, ("labkit", "websockets", "numba"), 400_000),
-    "WebSocketMonitor + uvloop": (monitor, True, ("labkit", "websockets", "numba", "uvloop"), 400_000),
-    "WebSocketMonitor, on_quote heard": (monitor_with_listener, False, ("labkit", "websockets"), 200_000),
+OWN = "own"
+ENVIRONMENTS = {
+    "minimal": ("websockets==17.4", "aiohttp==3.14.5", "picows==2.3.1", "msgspec==0.22.0", "uvloop==0.23.0"),
+    "cryptofeed": ("cryptofeed==3.0.1",),
+    "ccxt": ("ccxt==4.5.90",),
+    "python-binance": ("python-binance==1.0.37",),
+    "unicorn": ("unicorn-binance-websocket-api==2.16.1", "picows==2.3.1"),
+    "sdk": ("binance-sdk-derivatives-trading-usds-futures==18.0.1",),
+    "nautilus": ("nautilus_trader==1.231.0",),
 }
-"""Name: the client, whether it runs on uvloop, the libraries it needs, messages at full load."""
-YARDSTICKS = ("picows + msgspec + uvloop", "picows + msgspec", "aiohttp + msgspec")
-"""The others are told as multiples of the first of these that is there."""
+"""What is installed where. The environment `own` is the Python that runs this program."""
 
 
-# ------------------------------------------------------------------------------------------------------- the comparison
+@dataclass(frozen=True)
+class Client:
+    """A row of the table."""
+
+    title: str
+    name: str
+    environment: str
+    libraries: tuple[str, ...]
+    messages: int
+    on_uvloop: bool = False
 
 
-def version(library: str) -> str | None:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+YARDSTICK = Client("picows + msgspec", "picows_msgspec", "minimal", ("picows", "msgspec"), 400_000)
+OURS = Client("WebSocketMonitor, 10 of 50 held", "monitor", OWN, ("websockets", "numba"), 400_000)
+OURS_AT_REST = Client(
+    "WebSocketMonitor, nothing held", "monitor_holding_nothing", OWN, ("websockets", "numba"), 800_000
+)
+FULL = (
+    Client("cryptofeed", "cryptofeed", "cryptofeed", ("cryptofeed",), 60_000, True),
+    Client("ccxt", "ccxt", "ccxt", ("ccxt",), 15_000),
+    Client("python-binance", "python_binance", "python-binance", ("python-binance",), 30_000),
+    Client("unicorn", "unicorn", "unicorn", ("unicorn-binance-websocket-api",), 40_000),
+    Client("unicorn on picows", "unicorn_on_picows", "unicorn", ("unicorn-binance-websocket-api", "picows"), 80_000),
+    Client("official SDK", "official_sdk", "sdk", ("binance-sdk-derivatives-trading-usds-futures",), 30_000),
+    Client("nautilus_trader's data client", "nautilus", "nautilus", ("nautilus_trader",), 30_000, True),
+)
+"""Clients that look after subscriptions and reconnection by themselves, on the loop they recommend."""
+CLIENTS = (
+    Client("json, a connection a symbol", "json_per_symbol", "minimal", ("websockets",), 60_000),
+    Client("websockets + msgspec + uvloop", "websockets_msgspec", "minimal", ("websockets", "uvloop"), 100_000, True),
+    Client("aiohttp + msgspec", "aiohttp_msgspec", "minimal", ("aiohttp",), 200_000),
+    YARDSTICK,
+    Client("picows + msgspec + uvloop", "picows_msgspec", "minimal", ("picows", "uvloop"), 400_000, True),
+    Client("frames split, nothing more", "bare_splitting", "minimal", (), 800_000),
+    *FULL,
+    OURS,
+    OURS_AT_REST,
+)
+READING = Client("reading", "monitor_of_many", OWN, (), MESSAGES_FOR_READING)
 
 
-def measure(name: str, *, paced: bool) -> float:
-    """CPU microseconds per message of one client in a process of its own."""
-    count = PACED_MESSAGES if paced else CLIENTS[name][3]
-    mine = [sys.executable, __file__]
-    with subprocess.Popen(
-        [*mine, "--serve", str(count), *(["--paced"] if paced else [])], stdout=subprocess.PIPE, text=True
-    ) as server:
+# ------------------------------------------------------------------------------------------------------- environments
+
+
+def create(environment: str, python: str) -> None:
+    """Make an environment in the cache."""
+    subprocess.run([python, "-m", "venv", CACHE / environment], check=True)
+    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", *ENVIRONMENTS[environment]]
+    if subprocess.run([CACHE / environment / "bin" / "python", *install], check=False).returncode:
+        print(f"{environment}: could not be installed with {python}", file=sys.stderr)
+
+
+def missing(client: Client, python: str) -> str:
+    """Which library of the client this Python lacks; empty if none."""
+    if not Path(python).exists():
+        return f"no environment {python}"
+    asking = "import sys, importlib.metadata as m; [m.version(name) for name in sys.argv[1:]]"
+    needed = [*client.libraries, *(["uvloop"] if client.on_uvloop else [])]
+    done = subprocess.run([python, "-c", asking, *needed], check=False, capture_output=True, text=True)
+    return done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
+
+
+# ---------------------------------------------------------------------------------------------------------- measuring
+
+
+def measure(client: Client, python: str, *, symbols: int = SYMBOLS, is_paced: bool = False) -> dict[str, Any]:
+    """One run of one client against a server of its own, as parts/feed_clients.py tells it.
+
+    Raises:
+        RuntimeError: the client failed, with its last words.
+    """
+    count = PACED_MESSAGES if is_paced else client.messages
+    serving = [sys.executable, PARTS / "feed_server.py", str(symbols), str(count), *(["--paced"] if is_paced else [])]
+    with subprocess.Popen(serving, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
         try:
-            assert server.stdout is not None
-            port = server.stdout.readline().strip()
-            done = subprocess.run(
-                [*mine, "--client", name, "--port", port, "--count", str(count)],
-                check=True,
-                stdout=subprocess.PIPE,
-                text=True,
-                timeout=120,
-            )
+            reading = [python, PARTS / "feed_clients.py", client.name, server.stdout.readline().strip()]
+            reading += [str(symbols), str(count), *(["--uvloop"] if client.on_uvloop else [])]
+            reading += ["--versions", *client.libraries]
+            done = subprocess.run(reading, check=False, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(f"did not see its last quote within {TIMEOUT_SECONDS} s") from error
         finally:
             server.kill()
-    return float(done.stdout) / count * 1e6
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}")
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told | {"us": told["seconds"] / count * 1e6}
 
 
-def run_client(name: str, port: int, count: int) -> None:
-    client, on_uvloop, _, _ = CLIENTS[name]
-    factory = None
-    if on_uvloop:
-        import uvloop
+class Comparison:
+    """The figures of all clients, round by round."""
 
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        print(runner.run(client(port, count)))  # type: ignore[arg-type]
+    def __init__(self, pythons: dict[Client, str]) -> None:
+        self.clients = list(pythons)
+        self.versions: dict[Client, str] = {}
+        self._pythons = pythons
+        self._costs: dict[tuple[Client, bool], list[float]] = {}
 
+    def round(self) -> None:
+        """Measure every client once more, both ways; one that fails twice is named and dropped."""
+        for client in list(self.clients):
+            for is_paced in (False, True):
+                for attempt in range(ATTEMPTS):
+                    try:
+                        told = measure(client, self._pythons[client], is_paced=is_paced)
+                    except RuntimeError as error:
+                        if attempt + 1 == ATTEMPTS:
+                            print(f"dropped: {client.title}: {error}")
+                            self.clients.remove(client)
+                        continue
+                    self._costs.setdefault((client, is_paced), []).append(told["us"])
+                    versions = [f"{name} {version}" for name, version in told["versions"].items()]
+                    self.versions[client] = ", ".join([*versions, f"Python {told['python']}"])
+                    break
+                if client not in self.clients:
+                    break
 
-def reading_costs() -> tuple[float, float, float]:
-    """Microseconds of `get_quote` right after a new quote and again, and MB that 400 symbols grow by over a million."""
-    from labkit.market.quotes import QuoteCache
-    from labkit.wire.frames import Frames
-    from labkit.wire.streams import decode_frame
+    def costs(self, client: Client, is_paced: bool) -> list[float]:
+        """CPU µs per message in each round."""
+        return self._costs[client, is_paced]
 
-    symbols = tuple(f"COIN{number:03}USDT" for number in range(400))
-    cache = QuoteCache(symbols, stale_after_ms=3_000)
-    at_ms = 1_767_571_200_000
-    frames = [book_ticker(symbol, 1, at_ms, combined=True)[4:] for symbol in symbols]
-    for symbol, frame in zip(symbols, frames, strict=True):
-        cache.accept_quote(decode_frame(frame, at_ms * 1_000_000), 1)  # type: ignore[arg-type]
-        cache.follow(symbol, 1)
-    new = again = 0.0
-    rounds = 2_500
-    tracemalloc.start()
-    for number in range(rounds + 5):
-        batch = Frames.of([book_ticker(symbol, 2 + number, at_ms, combined=True)[4:] for symbol in symbols])
-        assert cache.lane.take(batch, 0, 1, at_ms * 1_000_000, False) == 400
-        if number == 5:
-            grown = tracemalloc.get_traced_memory()[0]
-    grown = tracemalloc.get_traced_memory()[0] - grown
-    tracemalloc.stop()
-    for number in range(200):
-        batch = Frames.of([book_ticker(symbol, 9_000 + number, at_ms, combined=True)[4:] for symbol in symbols])
-        cache.lane.take(batch, 0, 1, at_ms * 1_000_000, False)
-        before = time.perf_counter()
-        for symbol in symbols:
-            cache.quote(symbol)
-        between = time.perf_counter()
-        for symbol in symbols:
-            cache.quote(symbol)
-        new += between - before
-        again += time.perf_counter() - between
-    return new / 80_000 * 1e6, again / 80_000 * 1e6, grown / 1e6
+    def ratio(self, client: Client, to: Client, is_paced: bool) -> float:
+        """Of one client's cost to another's: the median over the rounds."""
+        pairs = zip(self.costs(client, is_paced), self.costs(to, is_paced), strict=True)
+        return statistics.median(mine / theirs for mine, theirs in pairs)
+
+    def table(self) -> Iterable[str]:
+        """One line a client, both ways with median, range and multiple of the yardstick."""
+        has_yardstick = YARDSTICK in self.clients
+        yield f"{'CPU µs per message':<31}{'full load':^27}{f'paced {PACE_PER_SECOND}/s':^27}"
+        for client in self.clients:
+            cells = []
+            for is_paced in (False, True):
+                costs = self.costs(client, is_paced)
+                ratio = f"x{self.ratio(client, YARDSTICK, is_paced):.2f}" if has_yardstick else ""
+                cells.append(f"{statistics.median(costs):8.2f} [{min(costs):.2f}-{max(costs):.2f}]".ljust(25) + ratio)
+            yield f"{client.title:<31}" + "  ".join(f"{cell:<32}" for cell in cells) + self.versions[client]
+
+    def goals(self) -> Iterable[str]:
+        """Ours against the goals."""
+        full = [client for client in FULL if client in self.clients]
+        cheapest = min(full, key=lambda client: statistics.median(self.costs(client, False)), default=None)
+        goals = [
+            ("full load", YARDSTICK, False, 1.5),
+            ("full load", cheapest, False, 1 / 3),
+            ("paced", YARDSTICK, True, 1.2),
+        ]
+        for ours in (OURS, OURS_AT_REST):
+            for way, other, is_paced, most in goals:
+                if ours not in self.clients or other not in self.clients:
+                    yield f"goal: {way}: not judged; {ours.title} or what it is compared with was not measured"
+                    continue
+                ratio = self.ratio(ours, other, is_paced)
+                verdict = "reached" if ratio <= most else "MISSED"
+                yield f"goal: {way}: {ours.title} costs {ratio:.2f} x {other.title} (at most {most:.2f}): {verdict}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", choices=CLIENTS, default=[])
-    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--paced", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--client", help=argparse.SUPPRESS)
-    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs="*", choices=[client.name for client in CLIENTS], default=[])
+    parser.add_argument("--create", action="store_true", help="make the environments that are not there")
+    parser.add_argument("--python", default=sys.executable, help="what --create makes them with")
+    parser.add_argument("--env", nargs="*", default=[], metavar="ENVIRONMENT=PYTHON")
     options = parser.parse_args()
-    if options.serve:
-        asyncio.run(serve(options.serve, options.paced))
-        return
-    if options.client:
-        run_client(options.client, options.port, options.count)
-        return
 
-    libraries = sorted({library for _, _, needed, _ in CLIENTS.values() for library in needed})
-    print(f"Python {platform.python_version()}; " + ", ".join(f"{name} {version(name) or '-'}" for name in libraries))
-    names = []
-    for name, (_, _, needed, _) in CLIENTS.items():
-        if missing := [library for library in needed if version(library) is None]:
-            print(f"left out: {name} (not installed: {', '.join(missing)})")
-        elif not options.only or name in options.only:
-            names.append(name)
-    # Round by round, so that a busy moment of the machine does not hit one client alone.
-    figures: dict[tuple[str, bool], list[float]] = {}
+    pythons = {name: str(CACHE / name / "bin" / "python") for name in ENVIRONMENTS} | {OWN: sys.executable}
+    pythons |= dict(given.partition("=")[::2] for given in options.env)
+    for name in ENVIRONMENTS:
+        if options.create and not Path(pythons[name]).exists():
+            create(name, options.python)
+    chosen = {}
+    for client in CLIENTS:
+        if options.only and client.name not in options.only:
+            continue
+        if lacking := missing(client, pythons[client.environment]):
+            print(f"not installed: {client.title}: {lacking}")
+        else:
+            chosen[client] = pythons[client.environment]
+    comparison = Comparison(chosen)
     for _ in range(options.rounds):
-        for name in names:
-            for paced in (False, True):
-                figures.setdefault((name, paced), []).append(measure(name, paced=paced))
-    medians = {key: statistics.median(values) for key, values in figures.items()}
-    yardstick = next((name for name in YARDSTICKS if name in names), names[0])
-    print(f"\nCPU µs per message, median of {options.rounds}; in brackets as a multiple of {yardstick}")
-    print(f"{'client':<34}{'full load':>18}{f'paced {PACE_PER_SECOND}/s':>20}")
-    for name in names:
-        cells = []
-        for paced in (False, True):
-            cost = medians[name, paced]
-            cells.append(f"{cost:.2f} ({cost / medians[yardstick, paced]:.2f})")
-        print(f"{name:<34}{cells[0]:>18}{cells[1]:>20}")
-    new, again, grown = reading_costs()
-    print(f"\nget_quote: {new:.2f} µs for a new quote, {again:.2f} µs again")
-    print(f"memory: {grown:+.3f} MB over 1,000,000 quotes of 400 symbols")
+        comparison.round()
+    print(*comparison.table(), *comparison.goals(), sep="\n")
+    if options.only and OURS.name not in options.only:
+        return
+    notes = measure(READING, pythons[OWN], symbols=SYMBOLS_FOR_READING)["notes"]
+    print(f"get_quote: {notes['new_us']:.2f} µs for a new quote, {notes['again_us']:.2f} µs again")
+    print(
+        f"memory: {notes['mb']:.0f} MB, {notes['grown_mb']:+.2f} MB over the last three quarters of"
+        f" {MESSAGES_FOR_READING:,} quotes of {SYMBOLS_FOR_READING} symbols"
+    )
 
 
 if __name__ == "__main__":
