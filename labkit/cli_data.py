@@ -21,7 +21,9 @@ from labkit.domain.moments import moment_ms, moment_text
 from labkit.errors import ConfigError, DataFileError
 from labkit.market.bulk_files import PUBLIC_ARCHIVE, Archive, ArchiveFolder, ArchiveHttp
 from labkit.market.data_service import DataService, PullReport
-from labkit.market.lake import KINDS, Gap, Lake, Merge, Series
+from labkit.market.history_kinds import KINDS, Series
+from labkit.market.lake import Lake
+from labkit.market.lake_rows import Gap, Merge
 from labkit.market.parquet_import import import_parquet, parquet_files
 
 if TYPE_CHECKING:

@@ -28,7 +28,9 @@ from labkit.market.bulk_files import (
     fetch_archive,
     read_archive,
 )
-from labkit.market.lake import KLINES, Gap, Lake, Merge, Series, missing_candles
+from labkit.market.history_kinds import KLINES, Series
+from labkit.market.lake import Lake
+from labkit.market.lake_rows import Gap, Merge, missing_candles
 from labkit.wire.rest import FundingRate
 
 if TYPE_CHECKING:

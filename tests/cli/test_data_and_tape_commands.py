@@ -18,7 +18,8 @@ import pytest
 from labkit.cli import main
 from labkit.domain.clock import HOUR_MS
 from labkit.domain.moments import moment_ms
-from labkit.market.lake import Lake, Series
+from labkit.market.history_kinds import Series
+from labkit.market.lake import Lake
 from labkit.wire.tape import TapeWriter, read_tape
 
 START = moment_ms("2024-01-01")

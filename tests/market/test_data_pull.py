@@ -20,7 +20,9 @@ from labkit.edge.http import SocketHttp
 from labkit.errors import ArchiveUnreachable, ConfigError, ExchangeUnavailable, RemoteProtocolError
 from labkit.market.bulk_files import ArchiveFile, ArchiveFolder, ArchiveHttp, archives_for
 from labkit.market.data_service import AGG_TRADES_SPAN_MS, FULL_PAGE, DataService
-from labkit.market.lake import Gap, Lake, Series
+from labkit.market.history_kinds import Series
+from labkit.market.lake import Lake
+from labkit.market.lake_rows import Gap
 from labkit.wire.rest import FundingRate
 
 START = moment_ms("2024-10-27")
