@@ -20,8 +20,9 @@ from labkit.domain.intervals import INTERVALS
 from labkit.domain.moments import moment_ms, moment_text
 from labkit.errors import ConfigError, DataFileError
 from labkit.market.bulk_files import PUBLIC_ARCHIVE, Archive, ArchiveFolder, ArchiveHttp
-from labkit.market.data_service import DataService, PullReport
+from labkit.market.data_service import DataService
 from labkit.market.history_kinds import KINDS, Series
+from labkit.market.history_pull import PullReport
 from labkit.market.lake import Lake
 from labkit.market.lake_rows import Gap, Merge
 from labkit.market.parquet_import import import_parquet, parquet_files

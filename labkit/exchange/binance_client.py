@@ -325,6 +325,22 @@ class BinanceClient:
         """Funding terms by symbol. A symbol that is not listed settles every 8 hours."""
         return {row.symbol: row for row in rest.decode_funding_info(await self._call("funding_info"))}
 
+    async def open_interest(self, symbol: str) -> rest.OpenInterest:
+        """All open contracts of one symbol, now."""
+        return rest.decode_open_interest(await self._call("open_interest", {"symbol": symbol}))
+
+    async def open_interest_history(
+        self,
+        symbol: str,
+        period: str = "5m",
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        limit: int | None = None,
+    ) -> list[rest.OpenInterestStatistic]:
+        """Open interest of each period of the last 30 days, oldest first; at most `limit` (500; 30 if None)."""
+        params = {"symbol": symbol, "period": period, **_span(start_ms, end_ms, limit)}
+        return list(rest.decode_open_interest_history(await self._call("open_interest_history", params)))
+
     async def trades(self, symbol: str, limit: int | None = None) -> list[Trade]:
         """The latest prints, oldest first; at most `limit` (1,000; 500 if None)."""
         body = await self._call("trades", {"symbol": symbol, **_span(None, None, limit)})

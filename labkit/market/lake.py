@@ -25,7 +25,16 @@ import msgspec
 from labkit.domain.clock import DAY_MS
 from labkit.domain.intervals import opens_after
 from labkit.errors import ConfigError, DataFileError
-from labkit.market.history_kinds import KINDS, LONGEST_FUNDING_MS, METRICS, METRICS_EVERY_MS, Column, Kind, Series
+from labkit.market.history_kinds import (
+    KINDS,
+    KLINES,
+    LONGEST_FUNDING_MS,
+    METRICS,
+    METRICS_EVERY_MS,
+    Column,
+    Kind,
+    Series,
+)
 from labkit.market.lake_rows import (
     SCHEMA_VERSION,
     VERSION_KEY,
@@ -89,6 +98,19 @@ class Lake:
         """This lake, for somebody who only reads. Raises `ConfigError` where nothing has been kept yet."""
         if not self.folder.is_dir():
             raise ConfigError(f"{self.folder}: there is no lake yet; labkit data pull makes one", field="lake")
+        return self
+
+    def that_has(self, series: Series) -> Lake:
+        """This lake, for somebody who wants `series`. Raises `ConfigError` where nothing of it has been kept yet."""
+        self.that_exists()
+        if not any(self._folder_of(series).glob("*.parquet")):
+            wish = f" --kind {series.kind_name}" if series.kind is not KLINES else ""
+            wish += f" --interval {series.interval}" if series.interval else ""
+            raise ConfigError(
+                f"{series}: nothing of that in {self.folder}; labkit data pull {series.symbol}{wish} --start DATE "
+                "brings it, labkit data ls shows what is there",
+                field="symbol",
+            )
         return self
 
     # Reading

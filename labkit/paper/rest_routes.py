@@ -22,6 +22,7 @@ from labkit.domain.orders import Fill, OrderIntent, OrderStatus, OrderType, Side
 from labkit.domain.position import ZERO, quantize_money
 from labkit.errors import AuthenticationFailed, ClockSkew, ExchangeError, RateLimited, RemoteProtocolError
 from labkit.paper.market_board import SymbolBoard
+from labkit.paper.open_interest import PERIODS_MS, open_interest, open_interest_history
 from labkit.paper.order_desk import OrderEntry, refused
 from labkit.wire.faults import error_body
 from labkit.wire.numbers import parse_decimal
@@ -61,6 +62,8 @@ from labkit.wire.rest import (
     encode_leverage,
     encode_leverage_bracket,
     encode_listen_key,
+    encode_open_interest,
+    encode_open_interest_history,
     encode_order,
     encode_order_ack,
     encode_orders,
@@ -251,6 +254,8 @@ class RestRoutes:
             "ticker_book": self._ticker_book,
             "funding_rate": self._funding_rate,
             "funding_info": self._funding_info,
+            "open_interest": self._open_interest,
+            "open_interest_history": self._open_interest_history,
             "trades": self._trades,
             "agg_trades": self._agg_trades,
             "place_order": self._place_order,
@@ -459,6 +464,28 @@ class RestRoutes:
             hours = self._venue.source.funding_interval_hours(symbol)
             rows.append(FundingInfo(symbol=symbol, rate_cap=cap, rate_floor=-cap, interval_hours=hours))
         return encode_funding_info(rows)
+
+    def _open_interest(self, parameters: Parameters, now_ms: int) -> bytes:
+        symbol = parameters.symbol()
+        rules = self._venue.desk.rules[symbol]
+        return encode_open_interest(open_interest(self._venue.boards[symbol], rules, now_ms))
+
+    def _open_interest_history(self, parameters: Parameters, now_ms: int) -> bytes:
+        symbol = parameters.symbol()
+        period_ms = PERIODS_MS.get(parameters.text("period"))
+        if period_ms is None:
+            raise refused(-1130, "Data sent for parameter 'period' is not valid.")
+        start_ms, end_ms = parameters.window()
+        rows = open_interest_history(
+            self._venue.boards[symbol],
+            self._venue.desk.rules[symbol],
+            period_ms,
+            start_ms=start_ms,
+            end_ms=end_ms,
+            limit=parameters.limit(30, 500),
+            now_ms=now_ms,
+        )
+        return encode_open_interest_history(rows)
 
     def _trades(self, parameters: Parameters, now_ms: int) -> bytes:
         board = self._venue.boards[parameters.symbol()]

@@ -122,6 +122,10 @@ ENDPOINTS: dict[str, Endpoint] = {
         # Funding history costs no weight.
         _market("funding_rate", "/fapi/v1/fundingRate", _fixed(0), Lane.HISTORY, OwnPool.FUNDING),
         _market("funding_info", "/fapi/v1/fundingInfo", _fixed(0), Lane.HISTORY, OwnPool.FUNDING),
+        _market("open_interest", "/fapi/v1/openInterest", _fixed(1)),
+        _market(
+            "open_interest_history", "/futures/data/openInterestHist", _fixed(0), Lane.HISTORY, OwnPool.FUTURES_DATA
+        ),
         _market("trades", "/fapi/v1/trades", _fixed(5), Lane.HISTORY),
         _market("agg_trades", "/fapi/v1/aggTrades", _fixed(20), Lane.HISTORY),
         _signed("place_order", "POST", "/fapi/v1/order", Lane.OPEN, _fixed(0), order_cost=1),
@@ -275,6 +279,26 @@ class FundingRate(Struct, frozen=True, kw_only=True):
     funding_rate: Decimal
     mark_price: Decimal = ZERO
     rate_type: str = "Regular"
+
+
+class OpenInterest(Struct, frozen=True, kw_only=True):
+    """All contracts of one symbol that are open at `time_ms`, in base asset."""
+
+    symbol: str
+    open_interest: Decimal
+    time_ms: int
+
+
+class OpenInterestStatistic(Struct, frozen=True, kw_only=True):
+    """Open interest of one period, in base and in quote asset.
+
+    Which end of the period `label_ms` names has changed before; it was known a whole period after it at the latest.
+    """
+
+    symbol: str
+    open_interest: Decimal
+    open_interest_value: Decimal
+    label_ms: int
 
 
 class FundingInfo(Struct, frozen=True, kw_only=True):
@@ -809,6 +833,23 @@ _FUNDING_INFO = Shape(
 )
 decode_funding_info = _FUNDING_INFO.decode_list
 encode_funding_info = _FUNDING_INFO.encode_some
+
+
+_OPEN_INTEREST = Shape(OpenInterest, {"symbol": "symbol", "open_interest": "openInterest", "time_ms": "time"})
+decode_open_interest = _OPEN_INTEREST.decode
+encode_open_interest = _OPEN_INTEREST.encode
+
+_OPEN_INTEREST_HISTORY = Shape(
+    OpenInterestStatistic,
+    {
+        "symbol": "symbol",
+        "open_interest": "sumOpenInterest",
+        "open_interest_value": "sumOpenInterestValue",
+        "label_ms": "timestamp",
+    },
+)
+decode_open_interest_history = _OPEN_INTEREST_HISTORY.decode_list
+encode_open_interest_history = _OPEN_INTEREST_HISTORY.encode_some
 
 
 class _RecentTrade(Struct, frozen=True):
