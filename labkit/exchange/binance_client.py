@@ -77,7 +77,6 @@ class BinanceClient:
         config: patience, receive window, share of the limits.
         credentials: needed for everything that is not public data.
         base_url: where the default transport connects to.
-        breaker: a restored circuit breaker; a fresh one if None.
         on_breaker_change: told of every change of the breaker's level.
 
     Raises:
@@ -96,7 +95,6 @@ class BinanceClient:
         credentials: Credentials | None = None,
         *,
         base_url: str = PRODUCTION_REST,
-        breaker: CircuitBreaker | None = None,
         on_breaker_change: Callable[[LevelChange], None] | None = None,
     ) -> None:
         # A transport that tells an address leads there, whatever else is said; one without is in this process.
@@ -107,7 +105,7 @@ class BinanceClient:
         self._clock: Clock = clock or SystemClock()
         self._config = config or ClientConfig()
         self._credentials = credentials
-        self._breaker = breaker or CircuitBreaker()
+        self._breaker = CircuitBreaker()
         self._limits = RateLimits(share=self._config.weight_share)
         self.on_breaker_change = on_breaker_change
         self._offset_ms = 0
@@ -139,6 +137,14 @@ class BinanceClient:
     def exchange_time_ms(self) -> int:
         """The exchange's clock as far as we know it, UTC ms."""
         return self._clock.now_ms() + self._offset_ms
+
+    def resume_breaker(self, change: LevelChange) -> None:
+        """Go on as a client before this one stood at `change`: what was forbidden to it stays forbidden.
+
+        A breaker that has moved since it was made knows more than its past and stays as it is.
+        """
+        if not self._breaker.since_ms:
+            self._breaker = CircuitBreaker.after(change)
 
     async def close(self) -> None:
         """Close the transport."""
@@ -637,17 +643,20 @@ class BinanceClient:
         async with self._turns[lane]:
             while True:
                 exchange_ms = self.exchange_time_ms()
-                wait_ms = self._limits.earliest_ms(call, exchange_ms) - exchange_ms
+                slow_ms = self._breaker.slow_ms(action, self._clock.now_ms())
+                wait_ms = max(slow_ms, self._limits.earliest_ms(call, exchange_ms) - exchange_ms)
                 if wait_ms <= 0:
                     break
                 if lane is not Lane.HISTORY and self._clock.now_ms() + wait_ms > deadline_ms:
                     raise WouldExceedLimit(
-                        f"{endpoint.method} {endpoint.path} would have to wait {wait_ms} ms for the rate limit"
+                        f"{endpoint.method} {endpoint.path} would have to wait {wait_ms} ms for the "
+                        + ("circuit breaker, which slows openings" if wait_ms == slow_ms else "rate limit")
                     )
                 await self._clock.sleep_until(self._clock.now_ms() + wait_ms)
             # The exchange may have silenced us while this request waited.
             self._require_permission(action)
             self._limits.spend(call, exchange_ms)
+            self._breaker.observe_sending(self._clock.now_ms(), action)
 
     async def _pass_breaker(self, action: Action) -> None:
         self._tell(self._breaker.observe_time(self._clock.now_ms()))

@@ -138,8 +138,9 @@ ENDPOINTS: dict[str, Endpoint] = {
         _signed("account", "GET", "/fapi/v3/account", Lane.CANCEL_QUERY, _fixed(5)),
         _signed("balance", "GET", "/fapi/v3/balance", Lane.CANCEL_QUERY, _fixed(5)),
         _signed("position_risk", "GET", "/fapi/v3/positionRisk", Lane.CANCEL_QUERY, _fixed(5)),
-        _signed("leverage", "POST", "/fapi/v1/leverage", Lane.OPEN, _fixed(1)),
-        _signed("margin_type", "POST", "/fapi/v1/marginType", Lane.OPEN, _fixed(1)),
+        # Settings open nothing: an exchange that is not well must not keep a lab from starting.
+        _signed("leverage", "POST", "/fapi/v1/leverage", Lane.CANCEL_QUERY, _fixed(1)),
+        _signed("margin_type", "POST", "/fapi/v1/marginType", Lane.CANCEL_QUERY, _fixed(1)),
         _signed("position_mode", "GET", "/fapi/v1/positionSide/dual", Lane.CANCEL_QUERY, _fixed(30)),
         _signed("leverage_bracket", "GET", "/fapi/v1/leverageBracket", Lane.CANCEL_QUERY, _fixed(1)),
         _signed("commission_rate", "GET", "/fapi/v1/commissionRate", Lane.CANCEL_QUERY, _fixed(20)),

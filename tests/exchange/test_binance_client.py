@@ -34,7 +34,7 @@ from labkit.errors import (
     WouldExceedLimit,
 )
 from labkit.exchange.binance_client import BinanceClient
-from labkit.exchange.circuit_breaker import BreakerLevel, CircuitBreaker, LevelChange
+from labkit.exchange.circuit_breaker import BreakerLevel, LevelChange
 from labkit.exchange.credentials import Credentials
 from labkit.exchange.request_plan import Forecast, planned_calls
 from labkit.wire import rest
@@ -574,18 +574,53 @@ def test_after_429_nothing_is_sent_in_the_window_of_the_server_and_then_a_probe_
 def test_a_ban_survives_a_restart(lab) -> None:
     lab.exchange.on("GET", "/fapi/v1/ping", fault(418, -1003, f"IP banned until {START_MS + 300_000}."))
 
+    told: list[LevelChange] = []
+
     async def story() -> None:
-        client = lab.client()
+        client = lab.client(on_breaker_change=told.append)
         with pytest.raises(IpBanned):
             await client.ping()
-        stored = client.breaker.to_state()
         await lab.sleep(299_999)
-        restarted = lab.client(breaker=CircuitBreaker.from_state(stored))
+        restarted = lab.client()
+        restarted.resume_breaker(told[-1])
         with pytest.raises(BreakerOpen):
             await restarted.ping()
 
     lab.run(story())
     assert len(lab.exchange.requests) == 1
+
+
+def test_a_breaker_that_has_moved_itself_is_not_replaced_by_its_past(lab) -> None:
+    lab.exchange.on("GET", "/fapi/v1/ping", fault(418, -1003, f"IP banned until {START_MS + 300_000}."))
+
+    async def story() -> None:
+        client = lab.client()
+        past = client.breaker.standing(START_MS)
+        with pytest.raises(IpBanned):
+            await client.ping()
+        client.resume_breaker(past)
+        assert client.breaker.silent_until_ms == START_MS + 300_000
+
+    lab.run(story())
+
+
+def test_openings_of_a_cautious_client_leave_two_seconds_apart_and_closings_at_once(lab) -> None:
+    lab.exchange.on("POST", ORDER, echo_ack)
+    lab.exchange.on("GET", "/fapi/v1/openOrders", fault(503, 0, "Unknown error"))
+
+    async def story() -> None:
+        client = lab.client()
+        for _ in range(3):
+            with pytest.raises(ExchangeUnavailable):
+                await client.open_orders("BTCUSDT")
+        assert client.breaker.level(lab.clock.now_ms()) is BreakerLevel.CAUTIOUS
+        await asyncio.gather(
+            *(client.place_order(intent(f"open-{number}")) for number in range(3)),
+            client.place_order(intent("close", reduce_only=True)),
+        )
+
+    lab.run(story())
+    assert lab.exchange.times("POST", ORDER) == [0, 0, 2_000, 4_000]
 
 
 def test_a_dead_exchange_is_left_alone_but_for_closing_and_found_again_by_a_probe(lab) -> None:
