@@ -1,9 +1,8 @@
-"""The simulation decides as the lab does: a lab that lived in virtual time, beside a simulation of its market's bars."""
+"""The simulation decides as the lab does: a lab lived in virtual time, beside a simulation of its market's bars."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
