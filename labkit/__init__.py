@@ -4,6 +4,7 @@
     lab = labkit.start()      # a paper exchange, live prices and a trader that learns, all in the background
     lab.monitor()             # watch them
 
+In a notebook, `%load_ext labkit` gives `%lab`, `%why SYMBOL`, `%report` and `%flatten`.
 Importing labkit starts nothing, opens nothing and patches nothing; the parts below load when first used.
 """
 
@@ -42,6 +43,13 @@ def __getattr__(name: str) -> Any:
     except KeyError:
         raise AttributeError(f"module 'labkit' has no attribute {name!r}") from None
     return getattr(importlib.import_module(home), name)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext labkit`: the magics of `labkit.magics`."""
+    from labkit.magics import LabMagics
+
+    shell.register_magics(LabMagics)
 
 
 def __dir__() -> list[str]:

@@ -21,6 +21,7 @@ from labkit import cli_data, cli_tape
 from labkit.config import Config, load_config
 from labkit.domain.snapshot import Snapshot
 from labkit.errors import ConfigError, DataFileError, LabkitError, TapeError
+from labkit.wire.signing import PEM_BEGINS
 
 BAD_INPUT = 2
 FAILED = 1
@@ -72,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     exchange.add_argument("--seed", type=int, help="of the simulated market (default 1)")
     exchange.add_argument("--speed", type=_positive, default=1.0, help="market seconds per second (default 1)")
     exchange.add_argument("--data-dir", metavar="DIR", help="where the account survives (default: nowhere)")
+    exchange.add_argument(
+        "--public-key", metavar="FILE", help="PEM of an RSA or Ed25519 key to let in (default: an HMAC secret made up)"
+    )
     _add_weather(exchange)
     _add_settings(exchange)
     exchange.set_defaults(run=_exchange)
@@ -301,10 +305,23 @@ def _exchange(options: argparse.Namespace) -> int:
     elif options.market != "simulated":
         raise ConfigError(f"--market {options.market!r}: write 'simulated' or 'tape:PATH'", field="market")
     config = load_config({**settings, "speed": options.speed}, folder=home())
-    return asyncio.run(_serve(config, options.port, Path(options.data_dir) if options.data_dir else None))
+    folder = Path(options.data_dir) if options.data_dir else None
+    return asyncio.run(_serve(config, options.port, folder, _public_key(options.public_key)))
 
 
-async def _serve(config: Config, port: int, folder: Path | None) -> int:
+def _public_key(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        pem = Path(path).read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--public-key {path}: cannot be read ({error})", field="public key") from error
+    if not pem.startswith(PEM_BEGINS):
+        raise ConfigError(f"--public-key {path}: holds no PEM of a public key", field="public key")
+    return pem
+
+
+async def _serve(config: Config, port: int, folder: Path | None, public_key: str | None) -> int:
     from labkit.assembly import acquire, check_identity, make_market
     from labkit.edge.clocks import SystemClock
     from labkit.paper.paper_exchange import PaperExchange, resume_ms
@@ -317,15 +334,12 @@ async def _serve(config: Config, port: int, folder: Path | None) -> int:
             check_identity(config, folder)
         assert not isinstance(config.speed, str)
         clock = SystemClock(speed=config.speed, start_ms=resume_ms(source, folder))
-        exchange = PaperExchange(source, config.paper, clock, port=port, data_dir=folder)
+        exchange = PaperExchange(source, config.paper, clock, port=port, data_dir=folder, api_secret=public_key)
         await exchange.start()
         try:
-            address = {
-                "rest": exchange.rest_url,
-                "ws": exchange.ws_url,
-                "api_key": exchange.api_key,
-                "api_secret": exchange.api_secret,
-            }
+            address = {"rest": exchange.rest_url, "ws": exchange.ws_url, "api_key": exchange.api_key}
+            if public_key is None:
+                address["api_secret"] = exchange.api_secret
             print(json.dumps(address), flush=True)
             await stop.wait()
         finally:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from labkit.report.daily_reporter import DailyReporter
+    from labkit.widgets.health_panel import HealthPanel
     from labkit.widgets.live_monitor import LiveMonitor
     from labkit.widgets.position_table import PositionTable
     from labkit.widgets.why import Why
@@ -325,6 +326,12 @@ class Lab:
         from labkit.widgets.position_table import PositionTable
 
         return PositionTable(self)
+
+    def health(self) -> HealthPanel:
+        """The health panel: breaker, limits, connections, faults on demand, and a button that closes everything."""
+        from labkit.widgets.health_panel import HealthPanel
+
+        return HealthPanel(self)
 
     def __repr__(self) -> str:
         snapshot = self.snapshot()

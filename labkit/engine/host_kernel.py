@@ -45,6 +45,12 @@ class KernelHost(threading.Thread):
                 return getattr(thread, "owner", None)
         return None
 
+    @classmethod
+    def owners(cls) -> list[object]:
+        """The owners of all live hosts."""
+        hosts = (thread for thread in threading.enumerate() if thread.name.startswith(THREAD_PREFIX))
+        return [owner for host in hosts if (owner := getattr(host, "owner", None)) is not None]
+
     def run(self) -> None:
         asyncio.set_event_loop(self._loop)
         probe = self._loop.create_task(self._probe_lag())

@@ -626,7 +626,7 @@ class BinanceClient:
             sent["timestamp"] = str(self.exchange_time_ms())
         text = rest.encode_query(sent)
         if endpoint.security is Security.SIGNED and self._credentials is not None:
-            text = f"{text}&signature={self._credentials.sign(text)}"
+            text = f"{text}&{rest.encode_query({'signature': self._credentials.sign(text)})}"
         if endpoint.name == "place_order":
             self._sent_ms[params["newClientOrderId"]] = self._clock.now_ms()
         if endpoint.method in ("POST", "PUT"):

@@ -65,7 +65,7 @@ class PaperExchange:
         clock: market time; set to `resume_ms(source, data_dir)` at the start.
         port: of 127.0.0.1; 0 takes any free one.
         data_dir: where the account survives; None forgets it on `stop`.
-        api_key, api_secret: made up anew for each run if None.
+        api_key, api_secret: made up anew for each run if None. The secret may be a public key, see `Venue`.
     """
 
     def __init__(

@@ -76,7 +76,7 @@ from labkit.wire.rest import (
     encode_trades,
     encode_user_trades,
 )
-from labkit.wire.signing import verify_hmac
+from labkit.wire.signing import verify_signature
 from labkit.wire.transport import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
@@ -355,7 +355,7 @@ class RestRoutes:
             )
         if now_ms - timestamp > (DEFAULT_RECEIVE_WINDOW_MS if receive_window is None else receive_window):
             raise ClockSkew("Timestamp for this request is outside of the recvWindow.", code=-1021, http_status=400)
-        if not verify_hmac(self._venue.api_secret, request.query, request.body):
+        if not verify_signature(self._venue.api_secret, request.query, request.body):
             raise AuthenticationFailed("Signature for this request is not valid.", code=-1022, http_status=400)
 
     # Market data

@@ -44,6 +44,7 @@ from labkit.paper.weather import admin, turns
 from labkit.paper.weather.policy import Weather
 from labkit.paper.weather.script import Script
 from labkit.wire.rest import MARGIN_ASSET
+from labkit.wire.signing import require_verifiable
 from labkit.wire.streams import (
     Ticker,
     agg_trade_stream,
@@ -96,7 +97,8 @@ class Venue:
         source: the market it lives through.
         config: opening balance, fees, margin mode.
         api_key: the one key that is let in.
-        api_secret: what its requests are signed with.
+        api_secret: what its requests are signed with: an HMAC secret, or the public half of an RSA or Ed25519 pair
+            as PEM, as one registers it at an exchange.
         journal: where the account survives; None forgets it with the process. An account found there goes on: its
             market continues after the last moment written.
         weather: the faults it will have, beginning `config.weather_after_seconds` after its start.
@@ -116,6 +118,7 @@ class Venue:
     ) -> None:
         self.source = source
         self.config = config
+        require_verifiable(api_secret)
         self.api_key = api_key
         self.api_secret = api_secret
         self.weather = Weather(patience)
@@ -211,7 +214,7 @@ class Venue:
         """The account's user-stream key: the living one, renewed, or a new one."""
         if not self._is_listen_key_alive(now_ms):
             self._listen_keys_made += 1
-            seed = f"listen key {self._listen_keys_made} {now_ms} {self.api_secret}"
+            seed = f"listen key {self._listen_keys_made} {now_ms} {self.api_key} {self.api_secret}"
             self._listen_key = hashlib.sha256(seed.encode()).hexdigest()
         self._listen_key_until_ms = now_ms + LISTEN_KEY_LIFE_MS
         return self._listen_key

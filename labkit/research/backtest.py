@@ -40,6 +40,7 @@ LAKE_FOLDER = "lake"
 DEFAULT_SPREAD_BPS = 1.0
 """Bars tell no spread. What the large contracts quote is less, what the small ones quote is more."""
 DAYS_PER_YEAR = 365
+RELIABILITY_BINS = 10
 
 Data = Market | Lake | Path | str | Mapping[str, "pd.DataFrame"]
 
@@ -137,6 +138,32 @@ class BacktestResult:
 
         weights = np.exp(self.run.days["log_weights"])
         return pd.DataFrame(weights, self.daily.index, [expert.name for expert in EXPERTS])
+
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """What was said and what came true, in ten bins of as many labels each.
+
+        Columns: `said` (mean probability of the long bracket), `came_true` (mean label), `error` (its standard error by
+        the labels' weights, which say how far they overlap) and `labels`.
+        """
+        import pandas as pd
+
+        decisions, answers = self.run.decisions, self.run.answers
+        symbols = len(self.market.symbols)
+        asked = decisions["minute"] * symbols + decisions["symbol"]
+        order = np.argsort(asked)
+        found = order[np.searchsorted(asked[order], answers["asked_minute"] * symbols + answers["symbol"])]
+        said, q, weight = decisions["p"][found], answers["q"], answers["weight"]
+        ranks = np.argsort(np.argsort(said, kind="stable"), kind="stable")
+        bins = ranks * RELIABILITY_BINS // max(1, said.size)
+        rows = []
+        for number in np.unique(bins):
+            inside = bins == number
+            own = weight[inside]
+            mean = np.average(q[inside], weights=own)
+            spread = np.average((q[inside] - mean) ** 2, weights=own)
+            rows.append((np.average(said[inside], weights=own), mean, (spread / own.sum()) ** 0.5, inside.sum()))
+        return pd.DataFrame(rows, columns=["said", "came_true", "error", "labels"])
 
     @cached_property
     def summary(self) -> dict[str, float]:

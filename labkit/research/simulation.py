@@ -39,8 +39,8 @@ from labkit.research.markets import Market, whole_days
 from labkit.trader.features import CLOSE, MINUTES_PER_DAY, OPEN, is_usable
 from labkit.trader.learner import EXPERT_COUNT, calibration_slope, usable_slope
 from labkit.trader.policy import judge, prefers_other_side
-from labkit.trader.state import State, new_state, settings_of
-from labkit.trader.step import FIRST_QUESTION_BARS, is_due, live_minute, scratch
+from labkit.trader.state import ANSWER, State, new_state, settings_of
+from labkit.trader.step import FIRST_QUESTION_BARS, is_due, live_minute, nobody_else, scratch
 
 EXECUTION_GAP_RATE = 0.1
 OUTCOMES = (
@@ -128,6 +128,8 @@ class Run(NamedTuple):
     counts: NDArray[np.int64]
     """Decisions by `OUTCOMES`."""
     decisions: NDArray[Any]
+    answers: NDArray[Any]
+    """What the virtual positions asked at decisions came to (`labkit.trader.state.ANSWER`)."""
     account: NDArray[Any]
     state: State
     final_equity: float
@@ -181,11 +183,12 @@ def simulate(
     opportunities = count * span // settings.cadence * symbols + symbols
     trades = np.empty(opportunities, TRADE)
     decisions = np.empty(opportunities if keep_decisions else 0, DECISION)
+    answers = np.empty(decisions.size, ANSWER)
     counts = np.zeros(len(OUTCOMES), np.int64)
     _live(
-        settings, terms, state, account, positions, trades, days, decisions, counts,
+        settings, terms, state, account, positions, trades, days, decisions, answers, counts,
         market.minutes, market.rows, market.funding_minutes, market.funding_rates, market.finer or _no_finer(symbols),
-        np.full((1, symbols), np.nan) if foreign is None else foreign,
+        nobody_else(symbols) if foreign is None else foreign,
         max(1, config.trader.warm_up_minutes, FIRST_QUESTION_BARS), trade_from_ms // MINUTE_MS,
         config.trader.taker_fee_rate, config.trader.slippage_rate, *scratch(),
     )  # fmt: skip
@@ -194,6 +197,7 @@ def simulate(
         days,
         counts,
         decisions[: counts.sum()] if keep_decisions else decisions,
+        answers[: state.common["closed"][0]] if keep_decisions else answers,
         account,
         state,
         float(account["cash"][0]) + open_profit(positions),
@@ -203,7 +207,7 @@ def simulate(
 @compiled
 def _live(
     settings: Any, terms: Any, state: Any, account: Any, positions: Any, trades: Any, days: Any, decisions: Any,
-    counts: Any, minutes: Any, rows: Any, funding_minutes: Any, funding_rates: Any, finer: Any, foreign: Any,
+    answers: Any, counts: Any, minutes: Any, rows: Any, funding_minutes: Any, funding_rates: Any, finer: Any, foreign: Any,
     bars_needed: int, trade_from: int, expected_fee: float, expected_slippage: float, factor: Any, step: Any,
 ) -> None:  # fmt: skip
     symbols = rows.shape[1]
@@ -227,7 +231,10 @@ def _live(
             position.last_price = row[CLOSE]
         worth = books.cash + open_profit(positions)
         _note_worth(books, worth)
-        live_minute(settings, state, minute, rows[t], factor, step)
+        answered = common.closed
+        live_minute(settings, state, minute, rows[t], foreign[min(t, foreign.shape[0] - 1)], factor, step)
+        for n in range(answered, common.closed if answers.size > 0 else answered):
+            answers[n] = state.answers[n % state.answers.size]
         end = minute + terms.span_minutes
         if end // MINUTES_PER_DAY != today:
             _note_day(days[today - minutes[0] // MINUTES_PER_DAY], books, common, settings, today, worth)
@@ -352,6 +359,7 @@ def follow(
         days,
         np.zeros(len(OUTCOMES), np.int64),
         np.empty(0, DECISION),
+        np.empty(0, ANSWER),
         account,
         new_state(settings, len(market.symbols)),
         float(account["cash"][0]) + open_profit(positions),

@@ -27,7 +27,7 @@ from labkit.trader.sizing import bars_to_arrays, bars_to_rows, quote_to_floats
 if TYPE_CHECKING:
     from labkit.trader.receipts import Look
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 _GAP_RATE = 0.1
 """Weight of the newest execution in the mean execution gap of a symbol."""
 
@@ -69,6 +69,7 @@ class SelfLearningTrader:
         self._settings = state.settings_of(config.trader, len(self.symbols))
         self._state = state.new_state(self._settings, len(self.symbols))
         self._scratch = step.scratch()
+        self._foreign = step.nobody_else(len(self.symbols))
         self._last_price: dict[str, float] = {}
 
     # -- living ---------------------------------------------------------------------------------------------------
@@ -97,7 +98,7 @@ class SelfLearningTrader:
         first = int(np.searchsorted(minutes, self._common("minute"), side="right"))
         # Memory that may not be written (Arrow's, say) is another type to numba: it would compile all over again.
         rows = np.require(ohlcv[first:], np.float64, ["C", "W"])
-        self._step.advance(self._settings, self._state, minutes[first:], rows, *self._scratch)
+        self._step.advance(self._settings, self._state, minutes[first:], rows, self._foreign, *self._scratch)
         return int(minutes.size - first)
 
     def step(
@@ -131,7 +132,7 @@ class SelfLearningTrader:
             bar = bars.get(symbol)
             if bar is not None and bar.closed and bar.open_time_ms == open_time_ms:
                 rows[0, index] = bars_to_rows((bar,))[0]
-        self._step.advance(self._settings, self._state, np.array([minute]), rows, *self._scratch)
+        self._step.advance(self._settings, self._state, np.array([minute]), rows, self._foreign, *self._scratch)
         return tuple(
             self._decide(index, minute, quotes, marks, held.get(symbol, 0), equity_drawdown)
             for index, symbol in enumerate(self.symbols)

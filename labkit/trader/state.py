@@ -59,6 +59,17 @@ PAIR = np.dtype(
     ]
 )
 
+ANSWER = np.dtype(
+    [
+        ("minute", "i8"),
+        ("symbol", "i8"),
+        ("asked_minute", "i8"),
+        ("q", "f8"),
+        ("weight", "f8"),
+    ]
+)
+"""The label of one pair: `q` is what the long bracket came to in [0, 1], `minute` when that was known."""
+
 COMMON = np.dtype(
     [
         ("minute", "i8"),
@@ -101,11 +112,16 @@ class Settings(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything that changes: one record per symbol, its open virtual pairs, and what all symbols share (length 1)."""
+    """Everything that changes.
+
+    One record per symbol, its open virtual pairs, what all symbols share (length 1), and the latest answers: answer
+    number n (from 0; `common.closed` so far) lies at n modulo the length, which holds those of more than a minute.
+    """
 
     symbols: NDArray[Any]
     pairs: NDArray[Any]
     common: NDArray[Any]
+    answers: NDArray[Any]
 
 
 def settings_of(config: TraderConfig, symbol_count: int) -> Settings:
@@ -131,7 +147,12 @@ def new_state(settings: Settings, symbol_count: int) -> State:
     A symbol holds one pair per decision within a horizon; the two more are the pending one and one a gap held up.
     """
     slots = settings.horizon // settings.cadence + 3
-    state = State(np.zeros(symbol_count, SYMBOL), np.zeros((symbol_count, slots), PAIR), np.zeros(1, COMMON))
+    state = State(
+        np.zeros(symbol_count, SYMBOL),
+        np.zeros((symbol_count, slots), PAIR),
+        np.zeros(1, COMMON),
+        np.zeros(symbol_count * slots, ANSWER),
+    )
     state.symbols["asked_minute"] = -1
     state.symbols["last_minute"] = -1
     state.common["minute"] = -1

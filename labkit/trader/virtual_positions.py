@@ -31,7 +31,9 @@ def ask(symbol: Any, pairs: Any, minute: int) -> None:
 
 
 @compiled
-def settle(common: Any, symbol: Any, pairs: Any, minute: int, row: Any, horizon: int) -> None:
+def settle(
+    common: Any, symbol: Any, pairs: Any, answers: Any, symbol_index: int, minute: int, row: Any, horizon: int
+) -> None:
     """Let one closed bar happen to the symbol's pairs: fill the pending one, learn from those that end."""
     if symbol.pending == 1:
         pair = pairs[symbol.pairs - 1]
@@ -53,6 +55,9 @@ def settle(common: Any, symbol: Any, pairs: Any, minute: int, row: Any, horizon:
         q = _outcome(pair, minute, row)
         if q >= 0.0:
             learn(common, pair.x, q, pair.p, pair.expert_p, pair.weight)
+            answer = answers[common.closed % answers.size]
+            answer.minute, answer.symbol, answer.asked_minute = minute, symbol_index, pair.asked_minute
+            answer.q, answer.weight = q, pair.weight
             common.closed += 1
         else:
             _bound(symbol, pair)

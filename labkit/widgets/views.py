@@ -498,16 +498,16 @@ def monitor_html(view: MonitorView, clock: Clock) -> str:
     """The live monitor as plain HTML without script, for a saved notebook, nbconvert and code hosts."""
     figures = " &nbsp; ".join(f"{html.escape(each.label)} <b>{html.escape(each.text)}</b>" for each in view.account)
     chips = " &nbsp; ".join(f"{html.escape(each.label)} <b>{html.escape(each.text)}</b>" for each in view.chips)
-    symbols = _table(
+    symbols = page_table(
         ("Symbol", "Bid", "Ask", "Spread bp", "Mark", "Funding", "24 h"),
         [(row.key, row.bid, row.ask, row.spread, row.mark, row.funding, row.change) for row in view.symbols],
     )
-    decisions = _table(
+    decisions = page_table(
         ("Decided", "Symbol", "Action", "Why", "Numbers"),
         [(utc_time(row.time_ms), row.key, row.action, row.reason, row.numbers) for row in view.decisions],
     )
     return (
-        _head("Live monitor", view.header, clock)
+        page_head("Live monitor", view.header, clock)
         + f"<p>{figures}</p><p>{chips}</p>{symbols}"
         + (_positions_table(view.positions) if view.positions else "<p>No open position.</p>")
         + (decisions if view.decisions else "")
@@ -516,12 +516,13 @@ def monitor_html(view: MonitorView, clock: Clock) -> str:
 
 def positions_html(view: PositionsView, clock: Clock) -> str:
     """The position table as plain HTML without script or buttons."""
-    return _head("Positions", view.header, clock) + (
+    return page_head("Positions", view.header, clock) + (
         _positions_table(view.positions) if view.positions else "<p>No open position.</p>"
     )
 
 
-def _head(title: str, header: Header, clock: Clock) -> str:
+def page_head(title: str, header: Header, clock: Clock) -> str:
+    """The first lines of any widget as plain HTML."""
     facts = [
         f"{header.market} market",
         header.pace,
@@ -537,7 +538,7 @@ def _head(title: str, header: Header, clock: Clock) -> str:
 
 
 def _positions_table(lines: Iterable[PositionLine]) -> str:
-    return _table(
+    return page_table(
         ("Symbol", "Side", "Quantity", "Entry", "Now", "PnL", "Stop", "Target", "Why"),
         [
             (row.key, row.side, row.quantity, row.entry, row.now, f"{row.pnl} ({row.pnl_percent})", *exits)
@@ -547,7 +548,8 @@ def _positions_table(lines: Iterable[PositionLine]) -> str:
     )
 
 
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def page_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A plain HTML table of escaped text."""
     head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

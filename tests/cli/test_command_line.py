@@ -14,6 +14,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from labkit.config import Config
 from labkit.engine.ledger import Ledger
@@ -227,6 +229,28 @@ async def test_the_exchange_alone_answers_signed_requests(exchange: Any) -> None
         url = f"{address['rest']}/fapi/v3/balance?{query}&signature={credentials.sign(query)}"
         async with session.get(url, headers={"X-MBX-APIKEY": address["api_key"]}) as answer:
             assert (await answer.json())[0]["balance"] == "10000.00000000"
+
+
+def test_a_registered_public_key_takes_the_place_of_the_secret(tmp_path: Path) -> None:
+    pem = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "public.pem").write_bytes(pem)
+    process = begin("exchange", "--public-key", str(tmp_path / "public.pem"), "--set", "paper.history_days=1")
+    try:
+        assert process.stdout is not None
+        assert set(json.loads(process.stdout.readline())) == {"rest", "ws", "api_key"}
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("content", [None, "no key"], ids=["missing", "no PEM"])
+def test_a_public_key_that_is_none_is_one_clear_line(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "public.pem").write_text(content)
+    done = labkit("exchange", "--public-key", str(tmp_path / "public.pem"))
+    assert done.returncode == 2
+    assert "public" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def test_a_port_in_use_is_one_clear_line() -> None:

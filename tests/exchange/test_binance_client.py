@@ -37,7 +37,7 @@ from labkit.exchange.binance_client import BinanceClient
 from labkit.exchange.circuit_breaker import BreakerLevel, CircuitBreaker, LevelChange
 from labkit.exchange.credentials import Credentials
 from labkit.wire import rest
-from labkit.wire.signing import verify_hmac
+from labkit.wire.signing import verify_signature
 from labkit.wire.transport import ConnectionLost, HttpResponse, NotSent
 
 ORDER = "/fapi/v1/order"
@@ -137,7 +137,7 @@ def test_an_order_is_sent_once_signed_and_stamped_with_the_time_of_the_exchange(
     assert request.headers["X-MBX-APIKEY"] == "canary-key-4242"
     assert sent["timestamp"] == str(START_MS + 1_234 + 3_000)
     assert sent["newClientOrderId"] == "lab-1"
-    assert verify_hmac("canary-secret-4242", request.query, request.body)
+    assert verify_signature("canary-secret-4242", request.query, request.body)
     assert len(lab.exchange.times("POST", ORDER)) == 1
 
 
@@ -151,7 +151,7 @@ def test_a_signed_question_travels_in_the_query_and_has_no_body(lab) -> None:
     _, request = lab.exchange.requests[-1]
     assert request.body == ""
     assert "symbol=%E5%B8%81%E5%AE%89%E4%BA%BA%E7%94%9FUSDT&" in request.query
-    assert verify_hmac("canary-secret-4242", request.query, request.body)
+    assert verify_signature("canary-secret-4242", request.query, request.body)
 
 
 def test_public_data_is_asked_for_without_key_and_signature(lab) -> None:

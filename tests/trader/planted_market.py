@@ -17,7 +17,7 @@ from labkit.trader.compiling import compiled
 from labkit.trader.features import CLOSE, HIGH, LOW, OPEN
 from labkit.trader.policy import judge, prefers_other_side
 from labkit.trader.state import State, new_state, settings_of
-from labkit.trader.step import is_due, live_minute, scratch
+from labkit.trader.step import is_due, live_minute, nobody_else, scratch
 
 NULL, MOMENTUM, REGIME, CONTEXT = range(4)
 _SCHEDULE = np.array([1.0, -1.0, 0.0, 1.0, -1.0, 1.0, 0.0, -1.0])
@@ -143,7 +143,7 @@ def trade(
     start = max(trade_from, config.warm_up_minutes)
     trades = _trade(
         settings, state, market.minutes, market.rows, market.drift, cost, oracle, start, equity, rounds, skill,
-        *scratch(),
+        nobody_else(symbols)[0], *scratch(),
     )  # fmt: skip
     weight = float(state.common["weight"][0])
     return Result(equity, rounds[:trades], skill, weight, state)
@@ -152,7 +152,7 @@ def trade(
 @compiled
 def _trade(
     settings: Any, state: Any, minutes: Any, rows: Any, drift: Any, cost: Any, oracle: Any, start: Any,
-    equity: Any, rounds: Any, skill: Any, factor: Any, step: Any,
+    equity: Any, rounds: Any, skill: Any, foreign: Any, factor: Any, step: Any,
 ) -> int:  # fmt: skip
     count, symbols = drift.shape
     side, pending = np.zeros(symbols, np.int64), np.zeros(symbols, np.int64)
@@ -194,7 +194,7 @@ def _trade(
         worth = cash + open_profit
         equity[t] = worth
         peak = max(peak, worth)
-        live_minute(settings, state, minutes[t], rows[t], factor, step)
+        live_minute(settings, state, minutes[t], rows[t], foreign, factor, step)
         common = state.common[0]
         skill[t] = common.skill
         if t < start or t + 1 >= count:
@@ -231,18 +231,20 @@ def oracle_skill(market: Market, config: TraderConfig, a: float) -> float:
     symbols = market.rows.shape[1]
     settings = settings_of(config, symbols)
     state = new_state(settings, symbols)
-    saved = _oracle_skill(settings, state, market.minutes, market.rows, market.drift, a, *scratch())
+    saved = _oracle_skill(
+        settings, state, market.minutes, market.rows, market.drift, a, nobody_else(symbols)[0], *scratch()
+    )
     return 1000.0 * saved / float(state.common["weight"][0])
 
 
 @compiled
 def _oracle_skill(
-    settings: Any, state: Any, minutes: Any, rows: Any, drift: Any, a: Any, factor: Any, step: Any
+    settings: Any, state: Any, minutes: Any, rows: Any, drift: Any, a: Any, foreign: Any, factor: Any, step: Any
 ) -> float:
     # The trader's own step runs with the learner's forecast replaced when the question is asked: what it then scores
     # is the oracle, on exactly its labels and weights.
     for t in range(minutes.size - 1):
-        live_minute(settings, state, minutes[t], rows[t], factor, step)
+        live_minute(settings, state, minutes[t], rows[t], foreign, factor, step)
         for s in range(drift.shape[1]):
             symbol = state.symbols[s]
             if symbol.pending == 1 and symbol.asked_minute == minutes[t]:

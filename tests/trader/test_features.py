@@ -8,7 +8,7 @@ from planted_market import CONTEXT, make_market
 from labkit.config import TraderConfig
 from labkit.trader.features import CLOSE, FEATURE_NAMES, HIGH, LOW, OPEN, TAKER_BUY_VOLUME, VOLUME
 from labkit.trader.state import new_state, settings_of
-from labkit.trader.step import advance, scratch
+from labkit.trader.step import advance, nobody_else, scratch
 
 SETTINGS = settings_of(TraderConfig(decision_every_minutes=1), 3)
 MINUTE_ONLY = ("drift", "tod_sin", "tod_cos")
@@ -16,7 +16,7 @@ MINUTE_ONLY = ("drift", "tod_sin", "tod_cos")
 
 def features_after(rows: np.ndarray) -> np.ndarray:
     state = new_state(SETTINGS, 3)
-    advance(SETTINGS, state, np.arange(len(rows)), rows, *scratch())
+    advance(SETTINGS, state, np.arange(len(rows)), rows, nobody_else(3), *scratch())
     return np.array(state.symbols["x"])
 
 
@@ -43,7 +43,7 @@ def test_features_are_of_order_one_and_vary() -> None:
     state, seen = new_state(SETTINGS, 3), []
     minutes, space = np.arange(len(rows)), scratch()
     for start in range(0, len(rows), 97):
-        advance(SETTINGS, state, minutes[start : start + 97], rows[start : start + 97], *space)
+        advance(SETTINGS, state, minutes[start : start + 97], rows[start : start + 97], nobody_else(3), *space)
         seen.append(state.symbols["x"].copy())
     values = np.concatenate(seen[30:])
     assert np.abs(values).max() <= 4.0

@@ -27,7 +27,7 @@ def a_pair_of_one_percent() -> State:
 
 def meet(state: State, minute: int, bar: tuple[float, ...]) -> None:
     row = np.array([*bar, 1.0, 0.5])
-    settle(state.common[0], state.symbols[0], state.pairs[0], minute, row, HORIZON)
+    settle(state.common[0], state.symbols[0], state.pairs[0], state.answers, 0, minute, row, HORIZON)
 
 
 def squared_result_of(state: State) -> float | None:
