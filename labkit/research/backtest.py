@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from labkit.config import Config, change_config, load_config, to_plain
 from labkit.domain.clock import DAY_MS, MINUTE_MS
-from labkit.domain.moments import Moment, moment_text
+from labkit.domain.moments import Moment
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.errors import ConfigError
 from labkit.market.lake import Lake
 from labkit.research import markets, simulation
 from labkit.research.markets import Market
-from labkit.research.simulation import OUTCOMES, Costs, Run
+from labkit.research.simulation import DECISION, OUTCOMES, Costs, Run
 from labkit.trader.exits import EXIT_REASONS
 from labkit.trader.learner import EXPERTS
 
@@ -118,7 +118,9 @@ class BacktestResult:
         import pandas as pd
 
         rows = self.run.decisions
-        table = pd.DataFrame({name: rows[name] for name in rows.dtype.names[3:]})
+        table = pd.DataFrame(
+            {name: rows[name] for name in DECISION.fields or () if name not in ("minute", "symbol", "outcome")}
+        )
         table.insert(0, "time", pd.to_datetime((rows["minute"] + self._span) * MINUTE_MS, unit="ms", utc=True))
         table.insert(1, "symbol", np.array(self.market.symbols, object)[rows["symbol"]])
         table.insert(2, "outcome", np.array(OUTCOMES, object)[rows["outcome"]])
@@ -200,20 +202,14 @@ class BacktestResult:
     def __repr__(self) -> str:
         figures = self.summary
         return (
-            f"<BacktestResult {self.name}: {self.span}, return {figures['return']:+.2%}, "
+            f"<BacktestResult {self.name}: {self.market.span}, return {figures['return']:+.2%}, "
             f"Sharpe {figures['sharpe']:.2f}, {figures['trades']:.0f} trades>"
         )
-
-    @property
-    def span(self) -> str:
-        """The market in words."""
-        first, last = moment_text(self.market.start_ms), moment_text(self.market.end_ms)
-        return f"{', '.join(self.market.symbols)}, {first} to {last} UTC ({self.market.source})"
 
     def _repr_html_(self) -> str:
         from labkit.research.pictures import comparison_html
 
-        return comparison_html([self], self.span)
+        return comparison_html([self], self.market.span)
 
     @property
     def _span(self) -> int:

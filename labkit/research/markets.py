@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from labkit.config import Config
 from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.intervals import opens_after
-from labkit.domain.moments import Moment, moment_ms
+from labkit.domain.moments import Moment, moment_ms, moment_text
 from labkit.domain.symbol_rules import decimals_of
 from labkit.errors import ConfigError
 from labkit.market.data_service import DataService
@@ -65,8 +65,10 @@ class Market:
         return (int(self.minutes[-1]) + self.span_minutes) * MINUTE_MS
 
     @property
-    def closes(self) -> NDArray[np.float64]:
-        return self.rows[:, :, 3]
+    def span(self) -> str:
+        """Symbols, time and source in words."""
+        first, last = moment_text(self.start_ms), moment_text(self.end_ms)
+        return f"{', '.join(self.symbols)}, {first} to {last} UTC ({self.source})"
 
     @cached_property
     def data_hash(self) -> str:

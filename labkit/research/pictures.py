@@ -68,7 +68,7 @@ def backtest_picture(result: BacktestResult) -> Picture:
     trust.stackplot(days, weights.to_numpy().T, colors=COLOURS, labels=weights.columns)
     trust.set_ylim(0, 1)
     _label(trust, "Trust in the experts", "share")
-    trust.legend(fontsize=5, ncols=2, loc="upper left", framealpha=0.6)
+    trust.legend(fontsize=5, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.25), frameon=False)
     for axes in (equity, drawdown, skill, trust):
         _date_axis(axes)
     return picture
@@ -146,6 +146,6 @@ def _label(axes: Axes, title: str, unit: str) -> None:
 
 
 def _date_axis(axes: Axes) -> None:
-    locator = AutoDateLocator(maxticks=7)
+    locator = AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]

@@ -207,8 +207,9 @@ def simulate(
 @compiled
 def _live(
     settings: Any, terms: Any, state: Any, account: Any, positions: Any, trades: Any, days: Any, decisions: Any,
-    answers: Any, counts: Any, minutes: Any, rows: Any, funding_minutes: Any, funding_rates: Any, finer: Any, foreign: Any,
-    bars_needed: int, trade_from: int, expected_fee: float, expected_slippage: float, factor: Any, step: Any,
+    answers: Any, counts: Any, minutes: Any, rows: Any, funding_minutes: Any, funding_rates: Any, finer: Any,
+    foreign: Any, bars_needed: int, trade_from: int, expected_fee: float, expected_slippage: float,
+    factor: Any, step: Any,
 ) -> None:  # fmt: skip
     symbols = rows.shape[1]
     books, common = account[0], state.common[0]

@@ -16,7 +16,7 @@ import itertools
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -49,18 +49,16 @@ if TYPE_CHECKING:
     from labkit.research.pictures import Picture
 
 POINT = "SweepPoint"
-FIRST_SYMBOLS = 4
 GIVE_UP_AFTER = 3
 """So many times in a row the workers may die without finishing a single point."""
 
 Point = Mapping[str, float]
-Progress = Callable[[int, int], None]
 
 
 class Outcome(msgspec.Struct, frozen=True):
     """What one point came to: the figures of `BacktestResult.summary` and float64[D] daily returns as bytes."""
 
-    point: dict[str, float]
+    point: dict[str, int | float]
     summary: dict[str, float]
     daily_returns: bytes
 
@@ -237,14 +235,14 @@ def _key(point: Point) -> str:
 # -- where it runs ----------------------------------------------------------------------------------------------------
 
 
-def _evaluated(task: Task, points: list[Point], workers: int | None, scheduler: str | None) -> Iterator[Outcome]:
+def _evaluated(task: Task, points: Sequence[Point], workers: int | None, scheduler: str | None) -> Iterator[Outcome]:
     if scheduler is not None:
         return _on_cluster(task, points, scheduler)
     count = min(len(points), workers if workers is not None else os.cpu_count() or 1)
     return _on_cores(task, points, count) if count > 0 else map(task, points)
 
 
-def _on_cores(task: Task, points: list[Point], workers: int) -> Iterator[Outcome]:
+def _on_cores(task: Task, points: Sequence[Point], workers: int) -> Iterator[Outcome]:
     """Processes of their own, so that one that dies takes only its point with it, which another then does again."""
     with tempfile.TemporaryDirectory(prefix="labkit-sweep-") as name:
         folder = Path(name)
@@ -284,16 +282,16 @@ def _work(point: Point) -> Outcome:
     return _task(point)
 
 
-def _on_cluster(task: Task, points: list[Point], address: str) -> Iterator[Outcome]:
+def _on_cluster(task: Task, points: Sequence[Point], address: str) -> Iterator[Outcome]:
     try:
         from distributed import Client
         from distributed import as_completed as as_done
     except ImportError as error:
         raise ConfigError("a `scheduler` needs Dask: pip install 'labkit[research]'", field="scheduler") from error
-    with Client(address, set_as_default=False) as client:
+    with Client(address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
         shared = client.scatter(task, broadcast=True)
         futures = [client.submit(_call, shared, point, pure=False, retries=GIVE_UP_AFTER) for point in points]
-        for future in as_done(futures):
+        for future in as_done(futures):  # type: ignore[no-untyped-call]
             yield future.result()
 
 
@@ -318,7 +316,11 @@ def _read_market(folder: Path) -> Market:
     arrays = {path.stem: np.load(path, mmap_mode="c").view(np.ndarray) for path in folder.glob("*.npy")}
     finer = Finer(*(arrays[name] for name in Finer._fields)) if "time_ms" in arrays else None
     return Market(
-        tuple(symbols), *(arrays[name] for name in _ARRAYS), span_minutes=span_minutes, finer=finer, source=source
+        symbols=tuple(symbols),
+        **{name: arrays[name] for name in _ARRAYS},
+        span_minutes=span_minutes,
+        finer=finer,
+        source=source,
     )
 
 
@@ -370,8 +372,8 @@ def _kept(path: Path | str | None, task: Task) -> Iterator[_Done]:
 
 
 @contextlib.contextmanager
-def _bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+def _bar(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
     from tqdm.auto import tqdm
 
     with tqdm(total=total, unit="point", disable=not shown) as bar:
-        yield lambda count: None if bar.update(count) is None else None
+        yield bar.update
