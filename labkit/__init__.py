@@ -26,11 +26,14 @@ _HOMES = {
     "Snapshot": "labkit.domain.snapshot",
     "UnifiedScheduler": "labkit.engine.unified_scheduler",
     "WebSocketMonitor": "labkit.market.websocket_monitor",
+    "backtest": "labkit.research.backtest",
     "load_config": "labkit.config",
     "load_day": "labkit.report.days",
     "read_day": "labkit.engine.history",
     "rehearse": "labkit.lab",
+    "search": "labkit.research.sweep",
     "start": "labkit.lab",
+    "sweep": "labkit.research.sweep",
 }
 
 __version__ = "0.1.0"

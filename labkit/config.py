@@ -200,12 +200,25 @@ def load_config(
     Raises:
         ConfigError: a name nobody knows (the nearest one is told) or a value out of range, with field and source.
     """
-    merged: dict[str, Any] = {}
-    for source, values in (
+    return _merged(
         ("labkit.toml", _from_file((folder or Path.cwd()) / "labkit.toml")),
         ("environment", _from_environment(os.environ if environ is None else environ)),
         ("arguments", dict(overrides or {})),
-    ):
+    )
+
+
+def change_config(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """`config` with other values of some settings, by nested or dotted names; nothing else is read.
+
+    Raises:
+        ConfigError: a name nobody knows (the nearest one is told) or a value out of range.
+    """
+    return _merged(("configuration", to_plain(config)), ("arguments", overrides))
+
+
+def _merged(*sources: tuple[str, Mapping[str, Any]]) -> Config:
+    merged: dict[str, Any] = {}
+    for source, values in sources:
         for dotted, value in _flatten(values).items():
             _check_name(dotted, source)
             _set(merged, dotted, _number_if_it_is_one(value) if dotted == "speed" else value)

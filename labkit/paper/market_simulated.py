@@ -288,6 +288,14 @@ class SimulatedMarket:
             open_time_ms=open_time_ms, trade_count=np.full(len(open_time_ms), SECONDS, np.int64), **columns
         )
 
+    def funding_arrays(self, symbol: str, start_ms: int, end_ms: int) -> tuple[Integers, Floats]:
+        """Settlement times (UTC ms) in [start_ms, end_ms) and the rates settled: those told in the minute before."""
+        start_ms = max(start_ms, self.history_start_ms)
+        times = np.arange(-(-start_ms // FUNDING_INTERVAL_MS) * FUNDING_INTERVAL_MS, end_ms, FUNDING_INTERVAL_MS)
+        before = [_place(time_ms - MINUTE_MS) for time_ms in times.tolist()]
+        path = self._paths[symbol]
+        return times, np.array([path.minutes(day).funding_rate[minute] for day, minute in before])
+
     def events(self, from_ms: int) -> Iterator[SourceEvent]:
         """All events at or after `from_ms` (or the start, if later), by time, then symbol; without end."""
         from_ms = max(from_ms, self.start_ms)

@@ -1,13 +1,15 @@
-"""Exits of an open position: stop, trailing stop, target and time-out, as plain Decimal arithmetic on quotes.
+"""Exits of an open position: stop, trailing stop, target and time-out, judged at what closing now would pay.
 
-A long is judged at the bid, a short at the ask: what closing now would pay. Prices in quote asset, times in UTC
-milliseconds. The engine keeps one plan per open trade and asks at every look of the position monitor; the fifth exit,
-`model_flip`, arrives as a `Decision` to EXIT.
+The rules are plain functions of numbers: the engine calls them with Decimals at every look of the position monitor, the
+simulation compiles the very same functions for floats (`labkit.research.simulation`). A long is judged at the bid, a
+short at the ask. Prices in quote asset, times in UTC milliseconds. The fifth exit, `model_flip`, arrives as a
+`Decision` to EXIT.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import TypeVar
 
 import msgspec
 
@@ -19,6 +21,56 @@ from labkit.domain.symbol_rules import SymbolRules, round_to_tick
 from labkit.trader.sizing import to_decimal
 
 _DEFAULTS = TraderConfig()
+
+Number = TypeVar("Number", Decimal, float)
+
+NO_EXIT, STOP_LOSS, TRAILING_STOP, TAKE_PROFIT, MAX_HOLDING, MODEL_FLIP = range(6)
+EXIT_REASONS = ("", "stop_loss", "trailing_stop", "take_profit", "max_holding", "model_flip")
+"""What the numbers above are called in the ledger."""
+
+
+def distance_in_price(entry_price: Number, fraction: Number, tick: Number) -> Number:
+    """How far stop or target lie from entry, in price: a fraction of the entry price, at least one tick."""
+    return max(entry_price * fraction, tick)
+
+
+def trail(
+    side: int, price: Number, entry_price: Number, start: Number, best: Number, armed: bool
+) -> tuple[Number, bool]:
+    """Best price and arming of the trailing stop after closing could have paid `price`.
+
+    The best price moves only in the position's favour, and arming (once `start` is earned) is for good.
+    """
+    if (price - best) * side <= 0:
+        return best, armed
+    return price, armed or (price - entry_price) * side >= start
+
+
+def trailing_level(side: int, best: Number, gap: Number) -> Number:
+    """Where an armed trailing stop stands."""
+    return best - side * gap
+
+
+def exit_code(
+    side: int,
+    price: Number,
+    now_ms: int,
+    stop: Number,
+    target: Number,
+    due_ms: int,
+    trailing: Number,
+    armed: bool,
+) -> int:
+    """Why a position must be closed now if closing pays `price`, the gravest reason first, or `NO_EXIT`."""
+    if (price - stop) * side <= 0:
+        return STOP_LOSS
+    if armed and (price - trailing) * side <= 0:
+        return TRAILING_STOP
+    if (price - target) * side >= 0:
+        return TAKE_PROFIT
+    if now_ms >= due_ms:
+        return MAX_HOLDING
+    return NO_EXIT
 
 
 class ExitPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +93,7 @@ class ExitPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     def trailing_stop_price(self, position_sign: int) -> Decimal | None:
         """Where the trailing stop stands, or None until it is armed."""
-        return self.trailing_best - position_sign * self.trailing_gap if self.trailing_armed else None
+        return trailing_level(position_sign, self.trailing_best, self.trailing_gap) if self.trailing_armed else None
 
 
 def make_exit_plan(
@@ -57,8 +109,8 @@ def make_exit_plan(
     Stop and target lie on the tick grid and at least one tick away from the entry; the time-out counts from `now_ms`.
     """
     tick = rules.tick_size
-    stop_distance = max(entry_price * to_decimal(decision.stop_distance), tick)
-    target_distance = max(entry_price * to_decimal(decision.target_distance), tick)
+    stop_distance = distance_in_price(entry_price, to_decimal(decision.stop_distance), tick)
+    target_distance = distance_in_price(entry_price, to_decimal(decision.target_distance), tick)
     return ExitPlan(
         entry_price=entry_price,
         stop_price=max(round_to_tick(entry_price - side * stop_distance, tick), tick),
@@ -80,26 +132,26 @@ def closing_price(position_sign: int, quote: Quote) -> Decimal:
 def advance_trailing(plan: ExitPlan, position_sign: int, quote: Quote) -> ExitPlan:
     """The plan after seeing `quote`: the best price moves only in the position's favour, and arming is for good."""
     price = closing_price(position_sign, quote)
-    if (price - plan.trailing_best) * position_sign <= 0:
-        return plan
-    earned = (price - plan.entry_price) * position_sign
-    return msgspec.structs.replace(
-        plan, trailing_best=price, trailing_armed=plan.trailing_armed or earned >= plan.trailing_start
+    best, armed = trail(
+        position_sign, price, plan.entry_price, plan.trailing_start, plan.trailing_best, plan.trailing_armed
     )
+    if best == plan.trailing_best:
+        return plan
+    return msgspec.structs.replace(plan, trailing_best=best, trailing_armed=armed)
 
 
 def exit_reason(plan: ExitPlan, position_sign: int, quote: Quote, now_ms: int) -> str | None:
     """Why the position must be closed now, the gravest reason first, or None."""
     if position_sign == 0:
         return None
-    price = closing_price(position_sign, quote)
-    if (price - plan.stop_price) * position_sign <= 0:
-        return "stop_loss"
-    trailing = plan.trailing_stop_price(position_sign)
-    if trailing is not None and (price - trailing) * position_sign <= 0:
-        return "trailing_stop"
-    if (price - plan.target_price) * position_sign >= 0:
-        return "take_profit"
-    if now_ms >= plan.due_ms:
-        return "max_holding"
-    return None
+    code = exit_code(
+        position_sign,
+        closing_price(position_sign, quote),
+        now_ms,
+        plan.stop_price,
+        plan.target_price,
+        plan.due_ms,
+        trailing_level(position_sign, plan.trailing_best, plan.trailing_gap),
+        plan.trailing_armed,
+    )
+    return EXIT_REASONS[code] or None

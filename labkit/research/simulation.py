@@ -1,0 +1,463 @@
+"""One compiled run of the trader over bars: the live minute, the live judgement, the live exits, at a broker on bars.
+
+`simulate` lives through a market with the very step (`labkit.trader.step`), policy and exit rules of the running lab;
+only the exchange is replaced by `labkit.research.brokerage`. `follow` trades ready-made orders (a rule's) through the
+same broker without a learner.
+
+Known differences from a lab that lives through the same market: orders are filled at the open of the next bar instead
+of some hundred milliseconds after the close; a position is marked at the last close instead of the mark price; expected
+funding is the last settled rate instead of the exchange's running estimate; order-rate limits are not simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labkit.config import Config
+from labkit.domain.clock import MINUTE_MS
+from labkit.domain.symbol_rules import SymbolRules
+from labkit.errors import ConfigError
+from labkit.research.brokerage import (
+    ACCOUNT,
+    POSITION,
+    TRADE,
+    Finer,
+    Terms,
+    leave,
+    live_bar,
+    open_profit,
+    pay_funding,
+    spread_at,
+    want,
+)
+from labkit.research.compiling import compiled
+from labkit.research.markets import Market, whole_days
+from labkit.trader.features import CLOSE, MINUTES_PER_DAY, OPEN, is_usable
+from labkit.trader.learner import EXPERT_COUNT, calibration_slope, usable_slope
+from labkit.trader.policy import judge, prefers_other_side
+from labkit.trader.state import ANSWER, State, new_state, settings_of
+from labkit.trader.step import FIRST_QUESTION_BARS, is_due, live_minute, nobody_else, scratch
+
+EXECUTION_GAP_RATE = 0.1
+OUTCOMES = (
+    "entered",
+    "model_flip",
+    "holding",
+    "bar_present",
+    "warm",
+    "volatility",
+    "drawdown",
+    "calibrated",
+    "expected_value",
+    "size",
+    "open_positions",
+    "daily_loss",
+    "order_size",
+)
+"""What a decision came to: an entry, an exit, a hold, or the gate that refused, as the ledger names them."""
+(
+    ENTERED,
+    FLIPPED,
+    HELD,
+    NO_BAR,
+    NOT_WARM,
+    NO_VOLATILITY,
+    DRAWDOWN,
+    NOT_CALIBRATED,
+    TOO_LITTLE_VALUE,
+    NO_SIZE,
+    TOO_MANY_OPEN,
+    DAILY_LOSS,
+    NO_ORDER,
+) = range(len(OUTCOMES))
+
+DECISION = np.dtype(
+    [
+        ("minute", "i8"),
+        ("symbol", "i8"),
+        ("outcome", "i8"),
+        ("side", "i8"),
+        ("p", "f8"),
+        ("barrier", "f8"),
+        ("slope", "f8"),
+        ("edge", "f8"),
+        ("cost", "f8"),
+        ("expected_value", "f8"),
+        ("leverage", "f8"),
+    ]
+)
+
+DAY = np.dtype(
+    [
+        ("day", "i8"),
+        ("equity", "f8"),
+        ("commission", "f8"),
+        ("funding", "f8"),
+        ("trades", "i8"),
+        ("skill", "f8"),
+        ("weight", "f8"),
+        ("labels", "i8"),
+        ("slope", "f8"),
+        ("usable_slope", "f8"),
+        ("log_weights", "f8", (EXPERT_COUNT,)),
+    ]
+)
+"""How the account and the learner stood at the end of a UTC day. Money, skill (nats) and trades are cumulative."""
+
+
+class Costs(NamedTuple):
+    """What the simulated exchange charges: taker fee and slippage per side, and the whole spread, as fractions.
+
+    `spread` is one number, or float64[T, S]. What the trader expects to pay stands in its own configuration.
+    """
+
+    taker_fee: float
+    slippage: float
+    spread: float | NDArray[np.float64]
+
+
+class Run(NamedTuple):
+    """What came of it, as arrays of records; see `labkit.research.backtest` for tables and pictures."""
+
+    trades: NDArray[Any]
+    days: NDArray[Any]
+    counts: NDArray[np.int64]
+    """Decisions by `OUTCOMES`."""
+    decisions: NDArray[Any]
+    answers: NDArray[Any]
+    """What the virtual positions asked at decisions came to (`labkit.trader.state.ANSWER`)."""
+    account: NDArray[Any]
+    state: State
+    final_equity: float
+
+
+def costs_of(config: Config, spread: float | NDArray[np.float64] = 0.0) -> Costs:
+    """What the paper exchange of `config` charges; slippage as the trader expects it."""
+    return Costs(float(config.paper.taker_fee_rate), config.trader.slippage_rate, spread)
+
+
+def simulate(
+    market: Market,
+    config: Config,
+    costs: Costs,
+    *,
+    foreign: NDArray[np.float64] | None = None,
+    trade_from_ms: int = 0,
+    rules: Mapping[str, SymbolRules] | None = None,
+    keep_decisions: bool = False,
+    trust: bool = False,
+) -> Run:
+    """Live through `market` and trade it.
+
+    Args:
+        config: of trader and risk; its symbols do not matter, those of the market do.
+        foreign: float64[T, S], probabilities of the long bracket to issue instead of the learner's; NaN: the learner's.
+        trade_from_ms: no entries before this moment (UTC ms); learning goes on all the time.
+        rules: round prices and quantities to the grid of these; nothing is rounded if None.
+        keep_decisions: record every decision, not only how many there were.
+        trust: take probabilities at face value and without a ramp, as an oracle may be.
+
+    Raises:
+        ConfigError: bars longer than the time between decisions.
+    """
+    count, symbols = market.rows.shape[:2]
+    settings = settings_of(config.trader, symbols)
+    span = market.span_minutes
+    if span > 1:
+        if settings.cadence % span or settings.horizon % span:
+            raise ConfigError(
+                f"bars of {span} minutes do not fit decisions every {settings.cadence} minutes with a time-out after "
+                f"{settings.horizon}: make both multiples of {span}",
+                field="trader.decision_every_minutes",
+            )
+        settings = settings._replace(stagger=max(1, settings.cadence // span // symbols) * span)
+    if trust:
+        settings = settings._replace(confidence_z=-np.inf, cold_start_weight=0.0)
+    state = new_state(settings, symbols)
+    terms = terms_of(market, config, costs, rules)
+    account, positions, days = _new_books(market, float(config.paper.opening_balance))
+    opportunities = count * span // settings.cadence * symbols + symbols
+    trades = np.empty(opportunities, TRADE)
+    decisions = np.empty(opportunities if keep_decisions else 0, DECISION)
+    answers = np.empty(decisions.size, ANSWER)
+    counts = np.zeros(len(OUTCOMES), np.int64)
+    _live(
+        settings, terms, state, account, positions, trades, days, decisions, answers, counts,
+        market.minutes, market.rows, market.funding_minutes, market.funding_rates, market.finer or _no_finer(symbols),
+        nobody_else(symbols) if foreign is None else foreign,
+        max(1, config.trader.warm_up_minutes, FIRST_QUESTION_BARS), trade_from_ms // MINUTE_MS,
+        config.trader.taker_fee_rate, config.trader.slippage_rate, *scratch(),
+    )  # fmt: skip
+    return Run(
+        trades[: account["trades"][0]],
+        days,
+        counts,
+        decisions[: counts.sum()] if keep_decisions else decisions,
+        answers[: state.common["closed"][0]] if keep_decisions else answers,
+        account,
+        state,
+        float(account["cash"][0]) + open_profit(positions),
+    )
+
+
+@compiled
+def _live(
+    settings: Any, terms: Any, state: Any, account: Any, positions: Any, trades: Any, days: Any, decisions: Any,
+    answers: Any, counts: Any, minutes: Any, rows: Any, funding_minutes: Any, funding_rates: Any, finer: Any,
+    foreign: Any, bars_needed: int, trade_from: int, expected_fee: float, expected_slippage: float,
+    factor: Any, step: Any,
+) -> None:  # fmt: skip
+    symbols = rows.shape[1]
+    books, common = account[0], state.common[0]
+    today = minutes[0] // MINUTES_PER_DAY
+    decided = 0
+    for t in range(minutes.size):
+        minute = minutes[t]
+        for s in range(symbols):
+            row, position = rows[t, s], positions[s]
+            if not is_usable(row):
+                continue
+            if funding_minutes[s, position.next_funding] <= minute:
+                pay_funding(books, position, minute, row[OPEN], funding_minutes[s], funding_rates[s])
+            if position.side != 0 or position.wanted_side != 0:
+                closed = books.trades
+                live_bar(terms, books, position, trades, finer, t, s, minute, row)
+                for i in range(closed, books.trades):
+                    symbol = state.symbols[s]
+                    symbol.execution_gap += EXECUTION_GAP_RATE * (trades[i].execution_gap - symbol.execution_gap)
+            position.last_price = row[CLOSE]
+        worth = books.cash + open_profit(positions)
+        _note_worth(books, worth)
+        answered = common.closed
+        live_minute(settings, state, minute, rows[t], foreign[min(t, foreign.shape[0] - 1)], factor, step)
+        for n in range(answered, common.closed if answers.size > 0 else answered):
+            answers[n] = state.answers[n % state.answers.size]
+        end = minute + terms.span_minutes
+        if end // MINUTES_PER_DAY != today:
+            _note_day(days[today - minutes[0] // MINUTES_PER_DAY], books, common, settings, today, worth)
+            today = end // MINUTES_PER_DAY
+            books.day_start = worth
+        if end < trade_from:
+            continue
+        drawdown = 1.0 - worth / books.peak
+        for s in range(symbols):
+            if not is_due(settings, minute, s):
+                continue
+            position = positions[s]
+            symbol = state.symbols[s]
+            asked = symbol.asked_minute == minute
+            p, barrier = 0.5, 0.0
+            if asked:
+                p, barrier = symbol.p, symbol.barrier
+            half = spread_at(terms, t, s)
+            gap = max(0.0, -symbol.execution_gap)
+            cost = 2.0 * expected_fee + 2.0 * half + 2.0 * expected_slippage + gap
+            long_funding = 0.0
+            due = funding_minutes[s, position.next_funding]
+            if position.next_funding > 0 and end <= due < end + settings.horizon:
+                long_funding = funding_rates[s, position.next_funding - 1]
+            verdict = judge(settings, common, p, barrier, cost, long_funding, drawdown)
+            outcome = ENTERED
+            if position.side != 0:
+                outcome = HELD
+                if asked and prefers_other_side(p, position.side):
+                    outcome = FLIPPED
+                    leave(position, position.last_price * (1.0 - position.side * half))
+            elif symbol.last_minute != minute:
+                outcome = NO_BAR
+            elif symbol.bars < bars_needed:
+                outcome = NOT_WARM
+            elif not barrier > 0.0:
+                outcome = NO_VOLATILITY
+            elif verdict.throttle <= 0.0:
+                outcome = DRAWDOWN
+            elif usable_slope(common, settings.confidence_z) <= 0.0:
+                outcome = NOT_CALIBRATED
+            elif verdict.expected_value <= verdict.threshold:
+                outcome = TOO_LITTLE_VALUE
+            elif verdict.leverage <= 0.0:
+                outcome = NO_SIZE
+            elif _open_positions(positions) >= terms.max_open_positions:
+                outcome = TOO_MANY_OPEN
+            elif worth - books.day_start <= -terms.max_daily_loss * books.day_start:
+                outcome = DAILY_LOSS
+            elif not want(
+                terms, position, s, verdict.side, verdict.leverage, barrier, worth,
+                position.last_price * (1.0 + verdict.side * half),
+            ):  # fmt: skip
+                outcome = NO_ORDER
+            if decisions.size > 0:
+                note = decisions[decided]
+                note.minute, note.symbol, note.outcome, note.side = minute, s, outcome, verdict.side
+                note.p, note.barrier, note.slope, note.edge = p, barrier, verdict.slope, verdict.edge
+                note.cost, note.expected_value, note.leverage = verdict.cost, verdict.expected_value, verdict.leverage
+            decided += 1
+            counts[outcome] += 1
+    worth = books.cash + open_profit(positions)
+    if today - minutes[0] // MINUTES_PER_DAY < days.size:
+        _note_day(days[today - minutes[0] // MINUTES_PER_DAY], books, common, settings, today, worth)
+
+
+@compiled
+def _note_worth(books: Any, worth: float) -> None:
+    books.peak = max(books.peak, worth)
+    books.worst_drawdown = max(books.worst_drawdown, 1.0 - worth / books.peak)
+
+
+@compiled
+def _open_positions(positions: Any) -> int:
+    count = 0
+    for s in range(positions.size):
+        if positions[s].side != 0:
+            count += 1
+    return count
+
+
+@compiled
+def _note_day(row: Any, books: Any, common: Any, settings: Any, day: int, worth: float) -> None:
+    row.day = day
+    row.equity = worth
+    row.commission = books.commission
+    row.funding = books.funding
+    row.trades = books.trades
+    row.skill = common.skill
+    row.weight = common.weight
+    row.labels = common.labels
+    row.slope = calibration_slope(common)
+    row.usable_slope = usable_slope(common, settings.confidence_z)
+    row.log_weights[:] = common.log_weights
+
+
+def follow(
+    market: Market,
+    orders: NDArray[np.float64],
+    distances: NDArray[np.float64],
+    config: Config,
+    costs: Costs,
+    *,
+    rules: Mapping[str, SymbolRules] | None = None,
+) -> Run:
+    """Trade the orders of a rule at the same broker, without a learner.
+
+    Args:
+        orders: float64[T, S], the position wanted after each bar's close: leverage, negative for short, 0 for no wish.
+            A position is opened when flat, closed when the wish points the other way, and guarded by its bracket.
+        distances: float64[T, S], stop and target of a position opened then, as fractions of the entry price.
+    """
+    account, positions, days = _new_books(market, float(config.paper.opening_balance))
+    trades = np.empty(int(np.count_nonzero(orders)) + 1, TRADE)
+    _follow(
+        terms_of(market, config, costs, rules), account, positions, trades, days, market.minutes, market.rows,
+        market.funding_minutes, market.funding_rates, market.finer or _no_finer(len(market.symbols)), orders, distances,
+    )  # fmt: skip
+    settings = settings_of(config.trader, len(market.symbols))
+    return Run(
+        trades[: account["trades"][0]],
+        days,
+        np.zeros(len(OUTCOMES), np.int64),
+        np.empty(0, DECISION),
+        np.empty(0, ANSWER),
+        account,
+        new_state(settings, len(market.symbols)),
+        float(account["cash"][0]) + open_profit(positions),
+    )
+
+
+@compiled
+def _follow(
+    terms: Any, account: Any, positions: Any, trades: Any, days: Any, minutes: Any, rows: Any, funding_minutes: Any,
+    funding_rates: Any, finer: Any, orders: Any, distances: Any,
+) -> None:  # fmt: skip
+    symbols = rows.shape[1]
+    books = account[0]
+    first = minutes[0] // MINUTES_PER_DAY
+    today = first
+    for t in range(minutes.size):
+        minute = minutes[t]
+        for s in range(symbols):
+            row, position = rows[t, s], positions[s]
+            if not is_usable(row):
+                continue
+            if funding_minutes[s, position.next_funding] <= minute:
+                pay_funding(books, position, minute, row[OPEN], funding_minutes[s], funding_rates[s])
+            if position.side != 0 or position.wanted_side != 0:
+                live_bar(terms, books, position, trades, finer, t, s, minute, row)
+            position.last_price = row[CLOSE]
+            order = orders[t, s]
+            if order == 0.0:
+                continue
+            way = 1 if order > 0.0 else -1
+            half = spread_at(terms, t, s)
+            if position.side == -way:
+                leave(position, row[CLOSE] * (1.0 - position.side * half))
+            elif position.side == 0:
+                worth = books.cash + open_profit(positions)
+                want(terms, position, s, way, abs(order), distances[t, s], worth, row[CLOSE] * (1.0 + way * half))
+        end = minute + terms.span_minutes
+        if end // MINUTES_PER_DAY != today:
+            worth = books.cash + open_profit(positions)
+            _note_worth(books, worth)
+            _note_books(days[today - first], books, today, worth)
+            today = end // MINUTES_PER_DAY
+    if today - first < days.size:
+        worth = books.cash + open_profit(positions)
+        _note_worth(books, worth)
+        _note_books(days[today - first], books, today, worth)
+
+
+@compiled
+def _note_books(row: Any, books: Any, day: int, worth: float) -> None:
+    row.day = day
+    row.equity = worth
+    row.commission = books.commission
+    row.funding = books.funding
+    row.trades = books.trades
+
+
+def terms_of(market: Market, config: Config, costs: Costs, rules: Mapping[str, SymbolRules] | None = None) -> Terms:
+    """The terms of `config` and `costs` at this market; nothing is rounded without `rules`."""
+    symbols = market.symbols
+    grid = [rules[symbol] if rules and symbol in rules else None for symbol in symbols]
+
+    def column(name: str) -> NDArray[np.float64]:
+        return np.array([float(getattr(own, name)) if own else 0.0 for own in grid])
+
+    spread = np.asarray(costs.spread, np.float64)
+    half = np.full((1, len(symbols)), 0.5 * float(spread)) if spread.ndim == 0 else 0.5 * spread
+    if half.shape not in ((1, len(symbols)), market.rows.shape[:2]):
+        raise ConfigError(f"a spread of shape {half.shape} does not fit bars of shape {market.rows.shape[:2]}")
+    return Terms(
+        span_minutes=market.span_minutes,
+        horizon_minutes=config.trader.horizon_minutes,
+        taker_fee=costs.taker_fee,
+        slippage=costs.slippage,
+        half_spread=half,
+        trailing_start_fraction=config.trader.trailing_start_fraction,
+        trailing_gap_fraction=config.trader.trailing_gap_fraction,
+        max_order_notional=float(config.risk.max_order_notional),
+        max_position_notional=float(config.risk.max_position_notional),
+        max_open_positions=config.risk.max_open_positions,
+        max_daily_loss=float(config.risk.max_daily_loss_fraction),
+        tick=column("tick_size"),
+        step=column("step_size"),
+        min_quantity=column("min_quantity"),
+        min_notional=column("min_notional"),
+    )
+
+
+def _new_books(market: Market, balance: float) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    account = np.zeros(1, ACCOUNT)
+    account["cash"] = account["peak"] = account["day_start"] = balance
+    positions = np.zeros(len(market.symbols), POSITION)
+    # What was settled before the first bar is known, and nobody's.
+    for s, times in enumerate(market.funding_minutes):
+        positions["next_funding"][s] = np.searchsorted(times, market.minutes[0], side="right")
+    return account, positions, np.zeros(whole_days(market), DAY)
+
+
+def _no_finer(symbols: int) -> Finer:
+    return Finer(np.zeros(symbols + 1, np.int64), np.empty(0, np.int64), np.empty((0, 4)))
