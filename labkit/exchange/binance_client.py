@@ -112,7 +112,7 @@ class BinanceClient:
         self._made_ms = self._clock.now_ms()
         self._sent_ms: dict[str, int | None] = {}
         """When each order was sent, by client order id; None while it waits for its turn."""
-        self._turns = {lane: asyncio.Lock() for lane in Lane}
+        self._turns = {action: asyncio.Lock() for action in Action}
         self._probing = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -631,27 +631,33 @@ class BinanceClient:
             raise ConfigError(f"{endpoint.method} {endpoint.path} needs credentials", field="credentials")
 
     async def _admit(self, endpoint: Endpoint, params: Mapping[str, str], lane: Lane, action: Action) -> None:
-        """Wait for the turn of this request in its lane; first come, first served.
+        """Wait for the turn of this request among those of its kind; first come, first served.
 
         History waits as long as it takes. Everything else would rather be refused than late.
         """
         call = PlannedCalls(
-            lane=lane, weight=endpoint.weight(params), order_cost=endpoint.order_cost, own_pool=endpoint.own_pool
+            lane=lane,
+            weight=endpoint.weight(params),
+            order_cost=endpoint.order_cost,
+            own_pool=endpoint.own_pool,
+            cancels=endpoint.cancels,
         )
-        deadline_ms = self._clock.now_ms() + self._scaled_ms(self._config.request_timeout_ms)
+        patience_ms = self._scaled_ms(self._config.request_timeout_ms)
         await self._pass_breaker(action)
-        async with self._turns[lane]:
+        asked_ms = self._clock.now_ms()
+        async with self._turns[action]:
             while True:
                 exchange_ms = self.exchange_time_ms()
                 slow_ms = self._breaker.slow_ms(action, self._clock.now_ms())
                 wait_ms = max(slow_ms, self._limits.earliest_ms(call, exchange_ms) - exchange_ms)
+                late_ms = self._clock.now_ms() + wait_ms - asked_ms
+                if lane is not Lane.HISTORY and late_ms > patience_ms:
+                    raise WouldExceedLimit(
+                        f"{endpoint.method} {endpoint.path} would have to wait {late_ms} ms for the "
+                        + ("circuit breaker, which slows openings" if wait_ms == slow_ms > 0 else "rate limit")
+                    )
                 if wait_ms <= 0:
                     break
-                if lane is not Lane.HISTORY and self._clock.now_ms() + wait_ms > deadline_ms:
-                    raise WouldExceedLimit(
-                        f"{endpoint.method} {endpoint.path} would have to wait {wait_ms} ms for the "
-                        + ("circuit breaker, which slows openings" if wait_ms == slow_ms else "rate limit")
-                    )
                 await self._clock.sleep_until(self._clock.now_ms() + wait_ms)
             # The exchange may have silenced us while this request waited.
             self._require_permission(action)

@@ -23,6 +23,8 @@ OWN_POOL_MS = 5 * MINUTE_MS
 
 LANE_CEILING = {Lane.CLOSE: 1.0, Lane.CANCEL_QUERY: 0.9, Lane.OPEN: 0.8, Lane.HISTORY: 0.6}
 """Share of a pool each lane may fill it up to."""
+CANCEL_CEILING = 1.0
+"""Of a cancel: closing orders weigh nothing, so the weight that is kept free for their lane is there for it."""
 
 USED_WEIGHT_HEADER = "x-mbx-used-weight-1m"
 ORDER_COUNT_10S_HEADER = "x-mbx-order-count-10s"
@@ -161,7 +163,7 @@ class RateLimits:
         Raises:
             WouldExceedLimit: the call is larger than its lane may ever use.
         """
-        ceiling = LANE_CEILING[call.lane]
+        ceiling = _ceiling(call)
         return max(window.earliest_ms(amount, ceiling, now_ms) for window, amount in self._costs(call))
 
     def spend(self, call: PlannedCalls, now_ms: int, *, times: int = 1) -> None:
@@ -215,14 +217,14 @@ class RateLimits:
 
     def _fitting(self, call: PlannedCalls, left: int, now_ms: int) -> int:
         """How many of `left` such calls fit at `now_ms`, where one does."""
-        ceiling = LANE_CEILING[call.lane]
+        ceiling = _ceiling(call)
         rooms = (
             (window.room(ceiling) - window.used(now_ms)) // amount for window, amount in self._costs(call) if amount
         )
         return min([left, *rooms])
 
     def _too_many(self, call: PlannedCalls, count: int, number: int, now_ms: int, patience_ms: int) -> str:
-        ceiling = LANE_CEILING[call.lane]
+        ceiling = _ceiling(call)
         costs = [(window, amount) for window, amount in self._costs(call) if amount]
         window, amount = max(costs, key=lambda cost: cost[0].earliest_ms(cost[1], ceiling, now_ms))
         room = window.room(ceiling)
@@ -233,3 +235,7 @@ class RateLimits:
             f"{in_words(window.earliest_ms(amount, ceiling, now_ms) - now_ms)}, and only history waits longer than "
             f"{in_words(patience_ms)}; make at most {room // amount:,} such calls in {span}"
         )
+
+
+def _ceiling(call: PlannedCalls) -> float:
+    return CANCEL_CEILING if call.cancels else LANE_CEILING[call.lane]

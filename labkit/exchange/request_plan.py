@@ -26,6 +26,8 @@ class PlannedCalls(msgspec.Struct, frozen=True, kw_only=True):
     """Request weight of one call."""
     order_cost: int = 0
     own_pool: OwnPool | None = None
+    cancels: bool = False
+    """It cancels orders: no flood of questions in its lane may hold it up."""
     count: int = 1
 
 
@@ -64,6 +66,7 @@ def planned_calls(endpoint: str, count: int = 1, *, reduce_only: bool = False, *
         weight=asked.weight(parameters),
         order_cost=asked.order_cost,
         own_pool=asked.own_pool,
+        cancels=asked.cancels,
         count=count,
     )
 

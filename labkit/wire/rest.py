@@ -71,6 +71,11 @@ class Endpoint(Struct, frozen=True):
     order_cost: int = 0
     own_pool: OwnPool | None = None
 
+    @property
+    def cancels(self) -> bool:
+        """It ends orders."""
+        return self.method == "DELETE" and self.security is Security.SIGNED
+
 
 def _fixed(weight: int) -> Weight:
     return lambda parameters: weight
