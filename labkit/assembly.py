@@ -11,6 +11,7 @@ import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -38,6 +39,9 @@ from labkit.paper.venue import Venue
 from labkit.paper.weather.script import find_script
 from labkit.store.journal import Journal
 from labkit.store.run_lock import Owner, RunLock
+
+if TYPE_CHECKING:
+    from labkit.trader.policies import Policy
 
 IDENTITY_FILE = "lab.json"
 LAKE_FOLDER = "lake"
@@ -228,7 +232,12 @@ def with_symbols_of(config: Config, source: MarketSource) -> Config:
 
 
 async def assemble_on_sockets(
-    config: Config, folder: Path, *, reporter: Reporter | None = None, live_at: LiveAddress | None = None
+    config: Config,
+    folder: Path,
+    *,
+    reporter: Reporter | None = None,
+    live_at: LiveAddress | None = None,
+    policy: Policy | None = None,
 ) -> Assembly:
     """A lab on a paper exchange at 127.0.0.1, its market running `config.speed` times as fast as life.
 
@@ -278,6 +287,7 @@ async def assemble_on_sockets(
             market=source.name,
             disclosure=source.disclosure,
             reporter=reporter,
+            policy=policy,
         )
     except BaseException:
         if feed is not None:
@@ -290,7 +300,9 @@ async def assemble_on_sockets(
     )
 
 
-async def assemble_in_process(config: Config, folder: Path, loop: VirtualTimeLoop) -> Assembly:
+async def assemble_in_process(
+    config: Config, folder: Path, loop: VirtualTimeLoop, *, policy: Policy | None = None
+) -> Assembly:
     """A lab in virtual time: the venue called directly, on `loop`. Raises as `assemble_on_sockets` does."""
     lock = acquire(folder)
     try:
@@ -317,6 +329,7 @@ async def assemble_in_process(config: Config, folder: Path, loop: VirtualTimeLoo
             folder=folder,
             market=source.name,
             disclosure=source.disclosure,
+            policy=policy,
         )
     except BaseException:
         journal.close()
