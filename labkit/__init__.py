@@ -34,6 +34,7 @@ _HOMES = {
     "search": "labkit.research.sweep",
     "start": "labkit.lab",
     "sweep": "labkit.research.sweep",
+    "walk_forward": "labkit.research.walk_forward",
 }
 
 __version__ = "0.1.0"

@@ -185,6 +185,21 @@ class BacktestResult:
             "skill": 1000.0 * float(skill / weight) if weight > 0.0 else float("nan"),
         }
 
+    @cached_property
+    def baselines(self) -> list[BacktestResult]:
+        """What anybody could have done instead over the same bars at the same costs (`labkit.research.baselines`)."""
+        from labkit.research.baselines import cheap_baselines
+
+        return cheap_baselines(self)
+
+    @property
+    def comparison(self) -> pd.DataFrame:
+        """The figures of this run and of its baselines, one a row; fees and funding are fractions of the balance."""
+        import pandas as pd
+
+        results = [self, *self.baselines]
+        return pd.DataFrame([result.summary for result in results], [result.name for result in results])
+
     @property
     def config_hash(self) -> str:
         """A short hash of everything that decides here: settings, costs and whose opinion is traded."""
@@ -209,7 +224,7 @@ class BacktestResult:
     def _repr_html_(self) -> str:
         from labkit.research.pictures import comparison_html
 
-        return comparison_html([self], self.market.span)
+        return comparison_html([self, *self.baselines], self.market.span)
 
     @property
     def _span(self) -> int:

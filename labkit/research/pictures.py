@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from labkit.research.backtest import BacktestResult
+    from labkit.research.walk_forward import WalkForwardResult
 
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, INK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#1f2933",
@@ -80,6 +81,27 @@ def _draw_reliability(axes: Axes, result: BacktestResult) -> None:
     axes.errorbar(table["said"], table["came_true"], yerr=2.0 * table["error"], fmt="o", color=BLUE, markersize=4)
     _label(axes, "Reliability: what was said, what came true", "mean result of the long bracket")
     axes.set_xlabel("probability issued")
+
+
+def walk_forward_picture(result: WalkForwardResult) -> Picture:
+    """Equity of all test windows, and what training promised beside what the test brought."""
+    windows = result.windows
+    picture = Picture(
+        10.4,
+        4.6,
+        f"Walk forward through {len(windows)} windows: Sharpe ratio {result.sharpe:.2f} in the test windows, "
+        f"efficiency {result.efficiency:.2f}.",
+    )
+    equity, bars = picture.subplots(2, 1, height_ratios=(3, 2))
+    equity.plot(np.cumprod(1.0 + result.daily_returns), color=BLUE)
+    _label(equity, "Equity over all test windows", "from 1")
+    equity.set_xlabel("test days", fontsize=8)
+    at = np.arange(len(windows))
+    bars.bar(at - 0.2, windows["sharpe_train"], width=0.4, color=SKY, label="training")
+    bars.bar(at + 0.2, windows["sharpe_test"], width=0.4, color=BLUE, label="test")
+    bars.legend(fontsize=7, frameon=False)
+    _label(bars, "Sharpe ratio by window", "a year")
+    return picture
 
 
 def heat_map(table: pd.DataFrame, x: str, y: str, value: str) -> Picture:

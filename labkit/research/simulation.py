@@ -39,7 +39,7 @@ from labkit.research.markets import Market, whole_days
 from labkit.trader.features import CLOSE, MINUTES_PER_DAY, OPEN, is_usable
 from labkit.trader.learner import EXPERT_COUNT, calibration_slope, usable_slope
 from labkit.trader.policy import judge, prefers_other_side
-from labkit.trader.state import ANSWER, State, new_state, settings_of
+from labkit.trader.state import ANSWER, Settings, State, new_state, settings_of
 from labkit.trader.step import FIRST_QUESTION_BARS, is_due, live_minute, nobody_else, scratch
 
 EXECUTION_GAP_RATE = 0.1
@@ -140,6 +140,23 @@ def costs_of(config: Config, spread: float | NDArray[np.float64] = 0.0) -> Costs
     return Costs(float(config.paper.taker_fee_rate), config.trader.slippage_rate, spread)
 
 
+def settings_for(market: Market, config: Config) -> Settings:
+    """The compiled step's settings at this market; symbols take turns on whole bars.
+
+    Raises:
+        ConfigError: bars longer than the time between decisions.
+    """
+    settings = settings_of(config.trader, len(market.symbols))
+    span = market.span_minutes
+    if settings.cadence % span or settings.horizon % span:
+        raise ConfigError(
+            f"bars of {span} minutes do not fit decisions every {settings.cadence} minutes with a time-out after "
+            f"{settings.horizon}: make both multiples of {span}",
+            field="trader.decision_every_minutes",
+        )
+    return settings._replace(stagger=max(1, settings.cadence // span // len(market.symbols)) * span)
+
+
 def simulate(
     market: Market,
     config: Config,
@@ -150,6 +167,7 @@ def simulate(
     rules: Mapping[str, SymbolRules] | None = None,
     keep_decisions: bool = False,
     trust: bool = False,
+    stop: NDArray[np.int64] | None = None,
 ) -> Run:
     """Live through `market` and trade it.
 
@@ -160,26 +178,19 @@ def simulate(
         rules: round prices and quantities to the grid of these; nothing is rounded if None.
         keep_decisions: record every decision, not only how many there were.
         trust: take probabilities at face value and without a ramp, as an oracle may be.
+        stop: int64[1]; where another thread writes 1 into it, the run ends with the simulated day, unfinished.
 
     Raises:
         ConfigError: bars longer than the time between decisions.
     """
     count, symbols = market.rows.shape[:2]
-    settings = settings_of(config.trader, symbols)
+    settings = settings_for(market, config)
     span = market.span_minutes
-    if span > 1:
-        if settings.cadence % span or settings.horizon % span:
-            raise ConfigError(
-                f"bars of {span} minutes do not fit decisions every {settings.cadence} minutes with a time-out after "
-                f"{settings.horizon}: make both multiples of {span}",
-                field="trader.decision_every_minutes",
-            )
-        settings = settings._replace(stagger=max(1, settings.cadence // span // symbols) * span)
     if trust:
         settings = settings._replace(confidence_z=-np.inf, cold_start_weight=0.0)
     state = new_state(settings, symbols)
     terms = terms_of(market, config, costs, rules)
-    account, positions, days = _new_books(market, float(config.paper.opening_balance))
+    account, positions, days = new_books(market, float(config.paper.opening_balance))
     opportunities = count * span // settings.cadence * symbols + symbols
     trades = np.empty(opportunities, TRADE)
     decisions = np.empty(opportunities if keep_decisions else 0, DECISION)
@@ -190,7 +201,8 @@ def simulate(
         market.minutes, market.rows, market.funding_minutes, market.funding_rates, market.finer or _no_finer(symbols),
         nobody_else(symbols) if foreign is None else foreign,
         max(1, config.trader.warm_up_minutes, FIRST_QUESTION_BARS), trade_from_ms // MINUTE_MS,
-        config.trader.taker_fee_rate, config.trader.slippage_rate, *scratch(),
+        config.trader.taker_fee_rate, config.trader.slippage_rate, np.zeros(1, np.int64) if stop is None else stop,
+        *scratch(),
     )  # fmt: skip
     return Run(
         trades[: account["trades"][0]],
@@ -208,12 +220,13 @@ def simulate(
 def _live(
     settings: Any, terms: Any, state: Any, account: Any, positions: Any, trades: Any, days: Any, decisions: Any,
     answers: Any, counts: Any, minutes: Any, rows: Any, funding_minutes: Any, funding_rates: Any, finer: Any,
-    foreign: Any, bars_needed: int, trade_from: int, expected_fee: float, expected_slippage: float,
+    foreign: Any, bars_needed: int, trade_from: int, expected_fee: float, expected_slippage: float, stop: Any,
     factor: Any, step: Any,
 ) -> None:  # fmt: skip
     symbols = rows.shape[1]
     books, common = account[0], state.common[0]
-    today = minutes[0] // MINUTES_PER_DAY
+    first = minutes[0] // MINUTES_PER_DAY
+    today = first
     decided = 0
     for t in range(minutes.size):
         minute = minutes[t]
@@ -237,10 +250,12 @@ def _live(
         for n in range(answered, common.closed if answers.size > 0 else answered):
             answers[n] = state.answers[n % state.answers.size]
         end = minute + terms.span_minutes
-        if end // MINUTES_PER_DAY != today:
-            _note_day(days[today - minutes[0] // MINUTES_PER_DAY], books, common, settings, today, worth)
-            today = end // MINUTES_PER_DAY
+        while today < end // MINUTES_PER_DAY:
+            _note_day(days[today - first], books, common, settings, today, worth)
+            today += 1
             books.day_start = worth
+            if stop[0] != 0:
+                return
         if end < trade_from:
             continue
         drawdown = 1.0 - worth / books.peak
@@ -298,8 +313,8 @@ def _live(
             decided += 1
             counts[outcome] += 1
     worth = books.cash + open_profit(positions)
-    if today - minutes[0] // MINUTES_PER_DAY < days.size:
-        _note_day(days[today - minutes[0] // MINUTES_PER_DAY], books, common, settings, today, worth)
+    if today - first < days.size:
+        _note_day(days[today - first], books, common, settings, today, worth)
 
 
 @compiled
@@ -348,7 +363,7 @@ def follow(
             A position is opened when flat, closed when the wish points the other way, and guarded by its bracket.
         distances: float64[T, S], stop and target of a position opened then, as fractions of the entry price.
     """
-    account, positions, days = _new_books(market, float(config.paper.opening_balance))
+    account, positions, days = new_books(market, float(config.paper.opening_balance))
     trades = np.empty(int(np.count_nonzero(orders)) + 1, TRADE)
     _follow(
         terms_of(market, config, costs, rules), account, positions, trades, days, market.minutes, market.rows,
@@ -398,11 +413,11 @@ def _follow(
                 worth = books.cash + open_profit(positions)
                 want(terms, position, s, way, abs(order), distances[t, s], worth, row[CLOSE] * (1.0 + way * half))
         end = minute + terms.span_minutes
-        if end // MINUTES_PER_DAY != today:
+        while today < end // MINUTES_PER_DAY:
             worth = books.cash + open_profit(positions)
             _note_worth(books, worth)
             _note_books(days[today - first], books, today, worth)
-            today = end // MINUTES_PER_DAY
+            today += 1
     if today - first < days.size:
         worth = books.cash + open_profit(positions)
         _note_worth(books, worth)
@@ -449,7 +464,8 @@ def terms_of(market: Market, config: Config, costs: Costs, rules: Mapping[str, S
     )
 
 
-def _new_books(market: Market, balance: float) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def new_books(market: Market, balance: float) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Account, positions and days of someone who begins with `balance` and nothing else."""
     account = np.zeros(1, ACCOUNT)
     account["cash"] = account["peak"] = account["day_start"] = balance
     positions = np.zeros(len(market.symbols), POSITION)

@@ -113,6 +113,7 @@ def sweep(
     data: Data = LAKE_FOLDER,
     interval: str = "1m",
     trader: Mapping[str, Any] | None = None,
+    risk: Mapping[str, Any] | None = None,
     spread_bps: float = DEFAULT_SPREAD_BPS,
     workers: int | None = None,
     scheduler: str | None = None,
@@ -124,7 +125,7 @@ def sweep(
     Args:
         grid: values by setting: names of the section `trader` (`horizon_minutes`), dotted names of any other
             (`risk.max_open_positions`), or `spread_bps`.
-        symbols, start, end, data, interval, trader, spread_bps: as in `backtest`.
+        symbols, start, end, data, interval, trader, risk, spread_bps: as in `backtest`.
         workers: local processes; all cores if None, none at all (this very process) if 0.
         scheduler: address of a Dask cluster to use instead, e.g. `tcp://127.0.0.1:8786`.
         journal: file that keeps what is done, so that the same sweep goes on after a kill; nothing is kept if None.
@@ -133,7 +134,7 @@ def sweep(
     Raises:
         ConfigError: a setting nobody knows; told before anything runs.
     """
-    config = configured(symbols, trader)
+    config = configured(symbols, trader, risk)
     market = market_of(data, config, start, end, interval, given=symbols is not None)
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     task = Task(config, market, spread_bps)
@@ -160,6 +161,7 @@ def search(
     data: Data = LAKE_FOLDER,
     interval: str = "1m",
     trader: Mapping[str, Any] | None = None,
+    risk: Mapping[str, Any] | None = None,
     spread_bps: float = DEFAULT_SPREAD_BPS,
     journal: Path | str | None = None,
     progress: bool = True,
@@ -173,7 +175,7 @@ def search(
         import optuna
     except ImportError as error:
         raise ConfigError("`search` needs Optuna: pip install 'labkit[research]'") from error
-    config = configured(symbols, trader)
+    config = configured(symbols, trader, risk)
     market = market_of(data, config, start, end, interval, given=symbols is not None)
     task = Task(config, market, spread_bps)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
