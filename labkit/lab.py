@@ -26,6 +26,7 @@ from labkit.config import Config, differences, load_config
 from labkit.domain import events as ev
 from labkit.domain.clock import MINUTE_MS, utc_day
 from labkit.domain.decisions import Decision
+from labkit.domain.intervals import opens_after, opens_at_or_before
 from labkit.domain.moments import Moment, moment_ms, moment_text
 from labkit.domain.snapshot import Snapshot
 from labkit.edge.clocks import VirtualTimeLoop, run_in_virtual_time
@@ -57,6 +58,8 @@ EXIT_SECONDS = 1.5
 """A kernel that is shut down leaves its exit hooks about two and a half seconds."""
 
 REPORTS_FOLDER = "reports"
+CANDLES_SECONDS = 60.0
+"""How long to wait for candles: many of them may have to wait for request weight."""
 
 AWAITED = ("running", "decision", "position_opened", "position_closed")
 
@@ -219,6 +222,17 @@ class Lab:
             "symbol side quantity entry_price exit_price realized_pnl commission funding net_pnl exit_reason "
             "opened_ms closed_ms",
         )
+
+    def candles(self, symbol: str, interval: str = "1m", count: int = 500) -> pd.DataFrame:
+        """The last `count` closed candles of `symbol` at the lab's own exchange, by UTC open time.
+
+        Raises:
+            ConfigError: the symbol is not traded here, or there is no such interval.
+        """
+        symbol = self._traded(symbol)
+        service, end_ms = self._running().scheduler.data_service, self._now_ms()
+        start_ms = opens_after(interval, opens_at_or_before(interval, end_ms), -count)
+        return self._host.submit(service.frame(symbol, interval, start_ms, end_ms)).result(CANDLES_SECONDS)
 
     def decisions(self) -> pd.DataFrame:
         """The latest decision on each symbol, trades not taken included."""

@@ -50,6 +50,10 @@ def test_an_average_price_is_shown_to_the_exchanges_own_precision() -> None:
 def test_a_stopped_lab_still_tells_its_past_and_writes_its_report(tmp_path: Path) -> None:
     lab = labkit.start(data_dir=str(tmp_path), **SMALL)
     decision = lab.wait_for("decision", 90)
+    candles = lab.candles("btc/usdt", "15m", 20)
+    assert list(candles.index.minute.unique()) in ([0, 15, 30, 45], [15, 30, 45, 0], [30, 45, 0, 15], [45, 0, 15, 30])
+    assert len(candles) == 20
+    assert candles.attrs["units"]["close"] == "quote asset"
     lab.stop()
     assert lab.report().path.read_text().startswith("<!doctype html>")
     assert lab.at(decision.time_ms).account is not None
