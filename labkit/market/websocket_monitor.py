@@ -30,6 +30,7 @@ from labkit.market.session import Action, Close, Health, MarketSession, Open, Se
 from labkit.wire.frames import Frames
 from labkit.wire.streams import (
     ControlReply,
+    ServerShutdown,
     Ticker,
     book_ticker_stream,
     decode_frame,
@@ -57,6 +58,7 @@ _KIND = {
     Trade: "trade",
     DepthDiff: "depth",
     ControlReply: "control",
+    ServerShutdown: "serverShutdown",
 }
 
 
@@ -557,6 +559,9 @@ class WebSocketMonitor:
         elif isinstance(fact, Ticker):
             stream, told_ms = mini_ticker_stream(fact.symbol), fact.event_time_ms
             cache.accept_ticker(fact)
+        elif isinstance(fact, ServerShutdown):
+            self._perform(self._plan.leaving(number, now_ms))
+            return False
         elif isinstance(fact, ControlReply):
             self._perform(self._plan.answered(number, fact, now_ms))
             return False
