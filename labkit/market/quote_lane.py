@@ -33,27 +33,31 @@ BAND_PARTS = 20
 """A mid price may move by one part in so many; must be the inverse of `quotes.JUMP_BAND`."""
 NOBODY = -1
 
-# The columns of a followed symbol.
-EPOCH, UPDATE_ID, MIDS, IS_UNREAD, IS_UNTOLD = 0, 1, 2, 3, 4
-BID, BID_PLACES, BIDS, BIDS_PLACES, ASK, ASK_PLACES, ASKS, ASKS_PLACES = 5, 6, 7, 8, 9, 10, 11, 12
-EVENT_MS, RECEIVED_NS = 13, 14
-FOLLOWED, IS_LISTENED_TO = 15, 16
-COLUMNS = 17
+# The columns of a symbol. A price or quantity is one number: its digits, and its count of decimals in the last bits.
+EPOCH, MIDS, IS_UNREAD, IS_UNTOLD, IS_LISTENED_TO, FOLLOWED, NAME_SIZE, SYMBOL_SIZE = 0, 1, 2, 3, 4, 5, 6, 7
+BID, BIDS, ASK, ASKS, UPDATE_ID, EVENT_MS, RECEIVED_NS = 8, 9, 10, 11, 12, 13, 14
+NAME = 16
+SYMBOL = NAME + LONGEST_NAME // 8
+COLUMNS = SYMBOL + LONGEST_NAME // 8
+_READ = struct.Struct("=7q")
 # Products of a whole number and a place are exact in any context as wide as this one.
 _exact = Context(prec=40).multiply
 _PLACE = [Decimal(f"1E-{places}") for places in range(16)]
-_READ = struct.Struct("=8q")
-_READ_AT = BID * 8
+PLACES_BITS = 4
+MOST_DIGITS = 10**17
+KEPT_DECIMALS = 1 << 16
 
-# What the lane notes: how many frames it took, the row whose quote a listener waits for, whether the session knows what
-# was heard, how many latencies were measured, and the last of these.
-TAKEN, WAITED_FOR, IS_NEWS, MEASURED, LATENCIES = 0, 1, 2, 3, 4
+# All that is known lies in one array, because handing over several costs more than a quote does. It begins with what
+# the lane notes: how many frames it took, the row whose quote a listener waits for, whether there is something the
+# session was not told, the limit of age, where the index of names lies and its size, how many latencies were measured,
+# and the last of these.
+TAKEN, WAITED_FOR, IS_NEWS, STALE_MS, INDEX, INDEX_SIZE, MEASURED, LATENCIES = 0, 1, 2, 3, 4, 5, 6, 7
+ROWS = LATENCIES + KEPT_LATENCIES + 1
 
 _BEGINNING = np.frombuffer(b'{"stream":"', np.uint8)
 _MIDDLE = np.frombuffer(b'@bookTicker","data":{"e":"bookTicker"', np.uint8)
 
 _BYTES = numba.types.Array(numba.uint8, 1, "C", readonly=True)
-_NAMES = numba.types.Array(numba.uint8, 2, "C")
 _NUMBERS = numba.types.Array(numba.int64, 1, "C")
 _TABLE = numba.types.Array(numba.int64, 2, "C")
 _helper: Any = numba.njit
@@ -112,17 +116,18 @@ def _in_units(digits: Any, places: Any) -> Any:  # pragma: no cover - compiled
 
 
 @numba.njit(
-    numba.int64(
-        _BYTES, _TABLE, numba.int64, numba.int64, numba.int64, numba.int64, numba.int64, numba.boolean,
-        _NUMBERS, _NAMES, _TABLE, _NUMBERS,
-    ),
+    numba.int64(_BYTES, _TABLE, _NUMBERS, numba.int64, numba.int64, numba.int64, numba.int64, numba.boolean),
     cache=True,
-)  # fmt: skip
+)
 def _take(
-    data: Any, spans: Any, first: int, count: int, epoch: int, received_ns: int, stale_ms: int, is_told: bool,
-    index: Any, names: Any, rows: Any, notes: Any,
-) -> int:  # fmt: skip  # pragma: no cover - compiled
-    """Take frames from `first` on until one is not ordinary or, if `is_told`, was listened to; returns the next one."""
+    data: Any, spans: Any, memory: Any, first: int, count: int, epoch: int, received_ns: int, is_told: bool
+) -> int:  # pragma: no cover - compiled
+    """Take frames from `first` on until one is not ordinary; returns its number.
+
+    If `is_told`, also until one was listened to; returns the number of the next one, negative.
+    """
+    texts, index, last_slot = memory.view(np.uint8), memory[INDEX], memory[INDEX_SIZE] - 1
+    stale_ms = memory[STALE_MS]
     now_ms = received_ns // 1_000_000
     for number in range(first, count):
         at, end = spans[number, 0], spans[number, 1]
@@ -144,20 +149,20 @@ def _take(
             if data[at + place] != _MIDDLE[place]:
                 return number
         at += _MIDDLE.size
-        row, slot = np.int64(-1), np.int64(key & np.uint64(index.size - 1))
-        while index[slot] >= 0:
-            candidate = index[slot]
-            if names[candidate, 0] == length:
-                is_it = True
+        row, slot = np.int64(-1), np.int64(key & np.uint64(last_slot))
+        while memory[index + slot] >= 0:
+            candidate = memory[index + slot]
+            if memory[candidate + NAME_SIZE] == length:
+                is_it, text = True, (candidate + NAME) * 8
                 for place in range(length):
-                    if names[candidate, 2 + place] != data[name + place]:
+                    if texts[text + place] != data[name + place]:
                         is_it = False
                         break
                 if is_it:
                     row = candidate
                     break
-            slot = (slot + 1) & (index.size - 1)
-        if row < 0 or rows[row, EPOCH] != epoch:
+            slot = (slot + 1) & last_slot
+        if row < 0 or memory[row + EPOCH] != epoch:
             return number
 
         seen = np.int64(0)
@@ -189,7 +194,7 @@ def _take(
                 begin = at
                 if letter == 98 or letter == 66 or letter == 97 or letter == 65:
                     digits, places, at = _number(data, at, end)
-                    if at < 0 or digits == 0:
+                    if at < 0 or digits == 0 or digits >= MOST_DIGITS:
                         return number
                     if letter == 98:
                         flag, bid, bid_places = 1, digits, places
@@ -201,11 +206,12 @@ def _take(
                         flag, asks, asks_places = 8, digits, places
                 elif letter == 115:
                     flag = 16
-                    at += names[row, 1]
+                    at += memory[row + SYMBOL_SIZE]
                     if at >= end:
                         return number
+                    text = (row + SYMBOL) * 8
                     for place in range(at - begin):
-                        if names[row, 2 + LONGEST_NAME + place] != data[begin + place]:
+                        if texts[text + place] != data[begin + place]:
                             return number
                 elif letter == 117 or letter == 69 or letter == 101:
                     return number
@@ -236,70 +242,64 @@ def _take(
         bid_units, ask_units = _in_units(bid, bid_places), _in_units(ask, ask_places)
         if bid_units < 0 or ask_units < 0 or bid_units > ask_units:
             return number
-        mids, held = bid_units + ask_units, rows[row, MIDS]
-        if update_id <= rows[row, UPDATE_ID] or abs(mids - held) > held // BAND_PARTS:
+        mids, held = bid_units + ask_units, memory[row + MIDS]
+        if update_id <= memory[row + UPDATE_ID] or abs(mids - held) > held // BAND_PARTS:
             return number
         if now_ms - event_ms > stale_ms or event_ms - now_ms > stale_ms:
             return number
 
-        rows[row, UPDATE_ID], rows[row, MIDS], rows[row, IS_UNREAD] = update_id, mids, 1
-        rows[row, BID], rows[row, BID_PLACES], rows[row, BIDS], rows[row, BIDS_PLACES] = (
-            bid, bid_places, bids, bids_places
-        )  # fmt: skip
-        rows[row, ASK], rows[row, ASK_PLACES], rows[row, ASKS], rows[row, ASKS_PLACES] = (
-            ask, ask_places, asks, asks_places
-        )  # fmt: skip
-        rows[row, EVENT_MS], rows[row, RECEIVED_NS] = event_ms, received_ns
-        notes[LATENCIES + notes[MEASURED] % KEPT_LATENCIES] = now_ms - event_ms
-        notes[MEASURED] += 1
-        notes[TAKEN] += 1
-        notes[IS_NEWS] = 1
-        rows[row, IS_UNTOLD] = 1
-        if is_told and rows[row, IS_LISTENED_TO]:
-            notes[WAITED_FOR] = row
-            return number + 1
+        memory[row + MIDS], memory[row + IS_UNREAD], memory[row + IS_UNTOLD] = mids, 1, 1
+        memory[row + BID], memory[row + BIDS] = bid << PLACES_BITS | bid_places, bids << PLACES_BITS | bids_places
+        memory[row + ASK], memory[row + ASKS] = ask << PLACES_BITS | ask_places, asks << PLACES_BITS | asks_places
+        memory[row + UPDATE_ID], memory[row + EVENT_MS], memory[row + RECEIVED_NS] = update_id, event_ms, received_ns
+        memory[LATENCIES + memory[MEASURED] % KEPT_LATENCIES] = now_ms - event_ms
+        memory[MEASURED] += 1
+        memory[TAKEN] += 1
+        memory[IS_NEWS] = 1
+        if is_told and memory[row + IS_LISTENED_TO]:
+            memory[WAITED_FOR] = row
+            return -(number + 1)
     return count
 
 
 class QuoteLane:
-    """The rows of all symbols, and the short way into them. Used by `QuoteCache`, which owns what they mean."""
+    """The rows of all symbols, and the short way into them. Used by `QuoteCache`, which owns what they mean.
+
+    A row is named by where it begins in the lane's memory.
+    """
 
     def __init__(self, *, stale_after_ms: int) -> None:
-        self._stale_after_ms = stale_after_ms
-        self._symbols: list[str] = []
-        self._streams: list[str] = []
+        self._symbols: dict[int, str] = {}
+        self._streams: dict[int, str] = {}
         self._free: list[int] = []
-        self._index = np.full(2, -1, np.int64)
-        self._names = np.zeros((0, 2 + 2 * LONGEST_NAME), np.uint8)
-        self._rows = np.zeros((0, COLUMNS), np.int64)
-        self._notes = np.zeros(LATENCIES + KEPT_LATENCIES, np.int64)
-        self._notes[WAITED_FOR] = NOBODY
-        self._memory = _numbers_in(self._rows)
+        self._rows_made = 0
+        self._array = np.zeros(ROWS, np.int64)
+        self._array[STALE_MS] = stale_after_ms
+        self._grow(16)
 
     # Who is followed.
 
     def add(self, symbol: str) -> int:
         """The row of a symbol that nobody follows yet."""
-        row = self._free.pop() if self._free else len(self._symbols)
-        if row == len(self._symbols):
-            self._symbols.append("")
-            self._streams.append("")
-            if row == len(self._rows):
-                self._grow(max(16, 2 * row))
+        if self._free:
+            row = self._free.pop()
+        else:
+            row = ROWS + self._rows_made * COLUMNS
+            self._rows_made += 1
+            if row == self._memory[INDEX]:
+                self._grow(2 * self._rows_made)
         self._symbols[row] = symbol
         self._streams[row] = book_ticker_stream(symbol)
-        self._rows[row] = 0
-        self._rows[row, EPOCH] = NOBODY
-        self._rows[row, IS_LISTENED_TO] = True
+        self._clear(row)
+        self._array[row + IS_LISTENED_TO] = True
         self._write_names(row, symbol)
         self._rebuild_index()
         return row
 
     def remove(self, row: int) -> None:
         """The symbol of this row is watched no more."""
-        self._rows[row] = 0
-        self._rows[row, EPOCH] = NOBODY
-        self._symbols[row] = ""
+        self._clear(row)
+        del self._symbols[row], self._streams[row]
         self._free.append(row)
         self._rebuild_index()
 
@@ -308,129 +308,140 @@ class QuoteLane:
         units = (quote.bid_price + quote.ask_price).scaleb(PLACES)
         # A price finer or larger than the lane can hold is left to the strict way.
         if units == int(units) and 0 < units <= 2 * LARGEST_PRICE and quote.update_id >= 0:
-            self._rows[row, UPDATE_ID] = quote.update_id
-            self._rows[row, MIDS] = int(units)
-            self._rows[row, IS_UNREAD] = 0
-            self._rows[row, EPOCH] = self._rows[row, FOLLOWED] = epoch
+            memory = self._memory
+            memory[row + UPDATE_ID] = quote.update_id
+            memory[row + MIDS] = int(units)
+            memory[row + IS_UNREAD] = 0
+            memory[row + EPOCH] = memory[row + FOLLOWED] = epoch
 
     def leave(self, row: int) -> None:
         """Take nothing more of this row until it is followed again."""
-        self._rows[row, EPOCH] = NOBODY
+        self._memory[row + EPOCH] = NOBODY
 
     def leave_all(self) -> None:
         """Take nothing more of any row until it is followed again."""
-        self._rows[:, EPOCH] = NOBODY
+        for row in self._symbols:
+            self._memory[row + EPOCH] = NOBODY
 
     def listen(self, row: int, is_listened_to: bool) -> None:
         """Whether somebody wants to see each quote of this row; at first it is so."""
-        self._rows[row, IS_LISTENED_TO] = is_listened_to
+        self._memory[row + IS_LISTENED_TO] = is_listened_to
 
     # Frames in.
 
     def take(self, frames: Frames, first: int, epoch: int, received_ns: int, is_told: bool) -> int:
-        """Take ordinary frames of connection `epoch` from number `first` on; if `is_told`, up to the first whose symbol
-        is listened to, which `waited_for` then names.
+        """Take ordinary frames of connection `epoch` from number `first` on; returns the number of the first one left.
 
-        Returns the number of the first frame that was left.
+        If `is_told`, it also ends behind a frame whose symbol is listened to, which `waited_for` then names; to tell
+        this, the number is returned as a negative one.
         """
-        number: int = _take(
-            frames.array, frames.spans, first, frames.count, epoch, received_ns, self._stale_after_ms, is_told,
-            self._index, self._names, self._rows, self._notes,
-        )  # fmt: skip
+        number: int = _take(frames.array, frames.spans, self._array, first, frames.count, epoch, received_ns, is_told)
         return number
 
     def heard(self) -> list[tuple[int, str, int]]:
         """Connection, stream and time in ms of the last quote taken of each row, since this was last asked."""
-        if not self._notes[IS_NEWS]:
+        memory = self._memory
+        if not memory[IS_NEWS]:
             return []
-        self._notes[IS_NEWS] = 0
+        memory[IS_NEWS] = 0
         told = []
-        for row in np.flatnonzero(self._rows[:, IS_UNTOLD]).tolist():
-            self._rows[row, IS_UNTOLD] = 0
-            epoch, received_ns = int(self._rows[row, FOLLOWED]), int(self._rows[row, RECEIVED_NS])
-            told.append((epoch, self._streams[row], received_ns // 1_000_000))
+        for row, stream in self._streams.items():
+            if memory[row + IS_UNTOLD]:
+                memory[row + IS_UNTOLD] = 0
+                told.append((memory[row + FOLLOWED], stream, memory[row + RECEIVED_NS] // 1_000_000))
         return told
 
     @property
     def taken(self) -> int:
         """How many frames the lane has taken in all."""
-        return int(self._notes[TAKEN])
+        return self._memory[TAKEN]
 
     def waited_for(self) -> str:
-        """The symbol whose quote, just taken, a listener must be told; asking again gives an empty string."""
-        if (row := int(self._notes[WAITED_FOR])) == NOBODY:
-            return ""
-        self._notes[WAITED_FOR] = NOBODY
-        return self._symbols[row]
+        """The symbol whose quote, just taken, a listener must be told."""
+        return self._symbols[self._memory[WAITED_FOR]]
 
     # Facts out.
 
     def unread(self, row: int) -> Quote | None:
         """The row's quote if one came since it was last followed or read; asking again gives None."""
-        at = row * COLUMNS
         memory = self._memory
-        if not memory[at + IS_UNREAD]:
+        if not memory[row + IS_UNREAD]:
             return None
-        memory[at + IS_UNREAD] = 0
-        bid, bid_places, bids, bids_places, ask, ask_places, asks, asks_places = _READ.unpack_from(
-            memory, at * 8 + _READ_AT
-        )
+        memory[row + IS_UNREAD] = 0
+        bid, bids, ask, asks, update_id, event_ms, received_ns = _READ.unpack_from(memory, (row + BID) * 8)
         return Quote(
             self._symbols[row],
-            _exact(bid, _PLACE[bid_places]),
-            _exact(bids, _PLACE[bids_places]),
-            _exact(ask, _PLACE[ask_places]),
-            _exact(asks, _PLACE[asks_places]),
-            memory[at + UPDATE_ID],
-            memory[at + EVENT_MS],
-            memory[at + RECEIVED_NS],
+            _decimals[bid],
+            _decimals[bids],
+            _decimals[ask],
+            _decimals[asks],
+            update_id,
+            event_ms,
+            received_ns,
         )
 
     def note_latency(self, latency_ms: int) -> None:
         """Keep one measurement of receive time minus exchange time."""
-        notes = self._notes
-        notes[LATENCIES + notes[MEASURED] % KEPT_LATENCIES] = latency_ms
-        notes[MEASURED] += 1
+        memory = self._memory
+        memory[LATENCIES + memory[MEASURED] % KEPT_LATENCIES] = latency_ms
+        memory[MEASURED] += 1
 
     def latencies_ms(self) -> npt.NDArray[np.int64]:
         """The last measurements, in no order."""
-        return self._notes[LATENCIES : LATENCIES + min(int(self._notes[MEASURED]), KEPT_LATENCIES)]
+        return self._array[LATENCIES : LATENCIES + min(self._memory[MEASURED], KEPT_LATENCIES)]
 
     # Inside.
 
     def _grow(self, room: int) -> None:
-        for name in ("_names", "_rows"):
-            old = getattr(self, name)
-            new = np.zeros((room, old.shape[1]), old.dtype)
-            new[: len(old)] = old
-            setattr(self, name, new)
-        self._memory = _numbers_in(self._rows)
+        """Memory for `room` rows and, behind them, the index: a table of rows by the hash of their name."""
+        index_size = 4
+        while index_size < 2 * room:
+            index_size *= 2
+        index = ROWS + room * COLUMNS
+        kept = self._array[: max(ROWS, int(self._array[INDEX]))]
+        self._array = np.zeros(index + index_size, np.int64)
+        self._array[: len(kept)] = kept
+        self._array[INDEX], self._array[INDEX_SIZE] = index, index_size
+        # The same memory; a memoryview gives single numbers several times as fast as an array does.
+        self._memory: memoryview[int] = self._array.data.cast("B").cast("q")
+        self._rebuild_index()
+
+    def _clear(self, row: int) -> None:
+        self._array[row : row + COLUMNS] = 0
+        self._array[row + EPOCH] = NOBODY
 
     def _write_names(self, row: int, symbol: str) -> None:
-        self._names[row] = 0
-        texts = (symbol.lower().encode(), symbol.encode())
-        if max(map(len, texts)) <= LONGEST_NAME:
-            for number, text in enumerate(texts):
-                self._names[row, number] = len(text)
-                begin = 2 + number * LONGEST_NAME
-                self._names[row, begin : begin + len(text)] = np.frombuffer(text, np.uint8)
+        names = ((symbol.lower().encode(), NAME_SIZE, NAME), (symbol.encode(), SYMBOL_SIZE, SYMBOL))
+        if max(len(text) for text, _, _ in names) <= LONGEST_NAME:
+            texts = self._array.view(np.uint8)
+            for text, size, begin in names:
+                self._array[row + size] = len(text)
+                at = (row + begin) * 8
+                texts[at : at + len(text)] = np.frombuffer(text, np.uint8)
 
     def _rebuild_index(self) -> None:
-        size = 4
-        while size < 2 * len(self._symbols):
-            size *= 2
-        self._index = np.full(size, -1, np.int64)
-        for row, symbol in enumerate(self._symbols):
-            if symbol and self._names[row, 0]:
+        memory = self._memory
+        index, size = memory[INDEX], memory[INDEX_SIZE]
+        self._array[index:] = NOBODY
+        for row, symbol in self._symbols.items():
+            if memory[row + NAME_SIZE]:
                 slot = _hash(symbol.lower().encode()) & (size - 1)
-                while self._index[slot] >= 0:
+                while memory[index + slot] >= 0:
                     slot = (slot + 1) & (size - 1)
-                self._index[slot] = row
+                memory[index + slot] = row
 
 
-def _numbers_in(rows: npt.NDArray[np.int64]) -> memoryview[int]:
-    """The same memory; a memoryview gives single numbers several times as fast as an array does."""
-    return rows.reshape(-1).data.cast("B").cast("q")
+class _Decimals(dict[int, Decimal]):
+    """The exact number of a column. Prices and quantities come back again and again, so the last ones are kept."""
+
+    def __missing__(self, number: int) -> Decimal:
+        if len(self) >= KEPT_DECIMALS:
+            self.clear()
+        decimal = self[number] = _exact(number >> PLACES_BITS, _PLACE[number & 15])
+        return decimal
+
+
+_decimals = _Decimals()
 
 
 def _hash(name: bytes) -> int:

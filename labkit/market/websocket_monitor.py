@@ -30,6 +30,7 @@ from labkit.market.session import Action, Close, Health, MarketSession, Open, Se
 from labkit.wire.frames import Frames
 from labkit.wire.streams import (
     ControlReply,
+    ServerShutdown,
     Ticker,
     book_ticker_stream,
     decode_frame,
@@ -57,6 +58,7 @@ _KIND = {
     Trade: "trade",
     DepthDiff: "depth",
     ControlReply: "control",
+    ServerShutdown: "serverShutdown",
 }
 
 
@@ -494,35 +496,35 @@ class WebSocketMonitor:
         received_ns = self._clock.now_ns()
         is_told = self.on_quote is not _no_listener
         end = self._cache.lane.take(frames, 0, number, received_ns, is_told)
-        traffic.frames += end
-        if is_told or end < frames.count:
+        if end == frames.count:
+            traffic.frames += end
+        else:
             self._take_one_by_one(number, traffic, frames, end, received_ns, is_told)
         self._reads += 1
         if self._reads % READS_PER_MEASUREMENT == 0:
             self._handlings_ns.append(self._clock.now_ns() - received_ns)
 
     def _take_one_by_one(
-        self, number: int, traffic: _Traffic, frames: Frames, at: int, received_ns: int, is_told: bool
+        self, number: int, traffic: _Traffic, frames: Frames, end: int, received_ns: int, is_told: bool
     ) -> None:
-        """The rest of a read, `at` frames of which the lane has taken; a listener sees each quote at its own moment."""
-        lane, lane_may_take = self._cache.lane, False
+        """The rest of a read, up to `end` of which the lane came; a listener sees each quote at its own moment."""
+        lane, at = self._cache.lane, 0
         while True:
-            if symbol := lane.waited_for():
-                quote = self._cache.quote(symbol)
+            traffic.frames += abs(end) - at
+            at = abs(end)
+            if end < 0:
+                quote = self._cache.quote(lane.waited_for())
                 assert quote is not None
                 self.on_quote(quote)
                 lane_may_take = True
-            # A listener may have ended this very connection.
-            if at == frames.count or number not in self._tasks:
-                return
-            before = at
-            if lane_may_take:
-                at = lane.take(frames, at, number, received_ns, is_told)
-                traffic.frames += at - before
-            if at == before:
+            elif at < frames.count:
                 # Where no quotes come, the lane is not asked again for every frame.
                 lane_may_take = self._take_frame(number, frames.frame(at), received_ns, traffic)
                 at += 1
+            # A listener may have ended this very connection.
+            if at == frames.count or number not in self._tasks:
+                return
+            end = lane.take(frames, at, number, received_ns, is_told) if lane_may_take else at
 
     def _take_frame(self, number: int, frame: bytes, received_ns: int, traffic: _Traffic) -> bool:
         """One frame by the strict way; True if it was a quote."""
@@ -557,6 +559,9 @@ class WebSocketMonitor:
         elif isinstance(fact, Ticker):
             stream, told_ms = mini_ticker_stream(fact.symbol), fact.event_time_ms
             cache.accept_ticker(fact)
+        elif isinstance(fact, ServerShutdown):
+            self._perform(self._plan.leaving(number, now_ms))
+            return False
         elif isinstance(fact, ControlReply):
             self._perform(self._plan.answered(number, fact, now_ms))
             return False

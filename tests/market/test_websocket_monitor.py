@@ -147,6 +147,27 @@ def test_a_rotation_loses_no_quote_and_shows_no_stale_moment(play: Play) -> None
     assert not scene.monitor.rejected
 
 
+@pytest.mark.parametrize(
+    "notice", [b'{"e":"serverShutdown","E":%d}', b'{"event":{"e":"serverShutdown","E":%d}}'], ids=["bare", "wrapped"]
+)
+def test_an_announced_end_costs_no_quote_and_raises_no_alarm(play: Play, notice: bytes) -> None:
+    async def scenario(scene: Any) -> None:
+        await scene.pass_seconds(1.1)
+        (public,) = scene.exchange.on_route("public")
+        public.push(notice % scene.clock.now_ms())
+        await scene.pass_seconds(5)
+        public.push(None)
+        assert public not in scene.exchange.connections
+        await scene.pass_seconds(5)
+        assert scene.monitor.reconnects == 0
+
+    scene = play(scenario)
+    seen = [quote.update_id for quote in scene.quotes]
+    assert seen == list(range(seen[0], scene.exchange.update_id + 1))
+    assert all(healthy for _, _, healthy, _ in scene.health)
+    assert not scene.monitor.rejected
+
+
 def test_an_exchange_that_is_down_is_tried_at_most_twelve_times_a_minute_and_found_again(play: Play) -> None:
     async def scenario(scene: Any) -> None:
         await scene.pass_seconds(2)
