@@ -104,7 +104,8 @@ class Soak:
             f"watched for {watched:.1f} min: {self.quotes / watched / 60:.0f} quotes/s; "
             f"memory {self.memory_mb[-1]:.0f} MB, {self.mb_per_minute:+.2f} MB/min; "
             f"event lag p99 {self.event_lag_ms:.0f} ms, loop lag p99 {self.loop_lag_ms:.0f} ms; "
-            f"longest queue {self.longest_queue} of {LARGEST_BACKLOG} frames; connections lost {self.connections_lost}; "
+            f"longest queue {self.longest_queue} of {LARGEST_BACKLOG} frames; "
+            f"connections lost {self.connections_lost}; "
             f"waited for a core {self.waited_for_a_core:.0%} of the time"
         )
 
