@@ -233,14 +233,15 @@ async def python_binance(port: int, meter: Meter) -> None:
 async def unicorn(port: int, meter: Meter, *, websocket_library: str = "websockets") -> None:
     from unicorn_binance_websocket_api import BinanceWebSocketApiManager
 
-    def on_message(text: str) -> None:
-        if "bookTicker" in json.loads(text).get("stream", ""):
+    def on_message(message: dict[str, Any]) -> None:
+        if "bookTicker" in message.get("stream", ""):
             meter.message()
 
     manager = BinanceWebSocketApiManager(
         exchange="binance.com-futures",
         websocket_base_uri=f"ws://{HOST}:{port}/",
         warn_on_update=False,
+        output_default="dict",
         websocket_library=websocket_library,
     )
     manager.create_stream("bookTicker", list(meter.symbols), process_stream_data=on_message)
