@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from labkit.market.quote_scan import QuoteColumns
 
 TAPE_ENDINGS = (".raw", ".raw.gz", ".ws", ".ws.gz")
+_NANOSECONDS = 1_000_000
+"""In a millisecond."""
 _QUOTE_MARK = b"@bookTicker"
 """How the stream of a quote ends."""
 
@@ -103,11 +106,25 @@ def cut_tape(path: Path, target: Path, *, from_ns: int, to_ns: int) -> int:
                 writer.write(line.received_ns, wrap(line.stream, line.data) if line.stream else line.data)
                 lines += 1
             if not lines:
-                raise TapeError(f"{path}: nothing was received in that span", path=str(path))
+                raise TapeError(f"{path}: nothing was received in that span{_span_of(path)}", path=str(path))
         except TapeError:
             target.unlink()
             raise
     return lines
+
+
+def _span_of(path: Path) -> str:
+    """When a recording of ours was made, as a hint; empty for others, whose lines would all have to be read."""
+    index = tape_index(path)
+    if not index:
+        return "; labkit tape check tells what it holds"
+    first_ms = min(block.first_ns for block in index) // _NANOSECONDS
+    last_ms = max(block.last_ns for block in index) // _NANOSECONDS
+    return f"; it goes from {_moment(first_ms)} to {_moment(last_ms)} UTC"
+
+
+def _moment(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def read_quotes(path: Path, *, from_ns: int = 0, to_ns: int | None = None) -> pd.DataFrame:
