@@ -23,6 +23,7 @@ from labkit.domain.position import ZERO, quantize_money
 from labkit.errors import AuthenticationFailed, ClockSkew, ExchangeError, RateLimited, RemoteProtocolError
 from labkit.paper.market_board import SymbolBoard
 from labkit.paper.order_desk import OrderEntry, refused
+from labkit.paper.weather.turns import funding_hours_now
 from labkit.wire.faults import error_body
 from labkit.wire.numbers import parse_decimal
 from labkit.wire.rest import (
@@ -456,7 +457,7 @@ class RestRoutes:
         rows: list[FundingInfo] = []
         for symbol, brackets in self._venue.desk.brackets.items():
             cap = brackets[0].maintenance_margin_ratio * FUNDING_CAP_SHARE
-            hours = self._venue.source.funding_interval_hours(symbol)
+            hours = funding_hours_now(self._venue.weather, symbol, self._venue.source.funding_interval_hours(symbol))
             rows.append(FundingInfo(symbol=symbol, rate_cap=cap, rate_floor=-cap, interval_hours=hours))
         return encode_funding_info(rows)
 
