@@ -52,6 +52,7 @@ class RenamedMarket:
         self.symbols: tuple[str, ...] = (name,)
         self.start_ms = source.start_ms
         self.end_ms = source.end_ms
+        self.tells_bars = source.tells_bars
 
     def rules(self) -> Mapping[str, SymbolRules]:
         return {self._new: msgspec.structs.replace(self._source.rules()[self._old], symbol=self._new)}
