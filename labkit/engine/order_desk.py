@@ -131,8 +131,7 @@ class OrderDesk:
             agrees = ours == positions and self._engine.account.wallet_balance == account.wallet_balance
             if attempt == 1 and ours != positions:
                 await self._find_foreign_fills({*ours, *positions})
-                continue
-            if agrees or attempt == LOOKS - 1:
+            elif agrees or attempt == LOOKS - 1:
                 self._submit(
                     ev.AccountObserved(
                         time_ms=self._clock.now_ms(), wallet_balance=account.wallet_balance, positions=positions
