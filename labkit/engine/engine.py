@@ -154,6 +154,8 @@ class Engine:
         self.counts = Counts()
         self.trader_state_hash = ""
         self.last_funding_ms: dict[str, int] = {}
+        self.opened_ms = 0
+        """When the first money came in."""
         self.last_fill_ms = 0
         self.last_report_day = ""
         self.new_decisions: tuple[Decision, ...] = ()
@@ -264,6 +266,7 @@ class Engine:
     def _deposited(self, event: ev.Deposited) -> list[Command]:
         if self._once(("deposit", event.key)):
             self._touch()
+            self.opened_ms = self.opened_ms or event.time_ms
             self.account.deposits += event.amount
             self.day_start_equity += event.amount
             self.peak_equity += event.amount
