@@ -116,13 +116,13 @@ def test_a_transfer_of_a_long_gap_is_booked_though_later_fills_were_heard_of_fir
 
 
 def differences_seen(folder: Path) -> list[str]:
-    """What a lab takes for a difference while its account is told as it was four seconds ago."""
+    """What a lab takes for a difference while its account is told as it was nearly five seconds ago."""
     differences: list[str] = []
 
     async def story(assembly: Assembly) -> None:
         weather(
             assembly,
-            Spell(fault="stale-reply", match=Match(path="/fapi/v*/account"), parameters={"lag_ms": 4_000}),
+            Spell(fault="stale-reply", match=Match(path="/fapi/v*/account"), parameters={"lag_ms": 4_800}),
         )
         desk, engine = assembly.scheduler._desk, assembly.scheduler.engine
         assert desk is not None
