@@ -19,7 +19,18 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 _ROOM = Path(__file__).parent
 
-COMPILED_MODULES = ("compiling", "features", "learner", "policy", "questions", "state", "step", "virtual_positions")
+COMPILED_MODULES = (
+    "compiling",
+    "drift",
+    "feature_gate",
+    "features",
+    "learner",
+    "policy",
+    "questions",
+    "state",
+    "step",
+    "virtual_positions",
+)
 """Modules of this room that compiled code comes from or reads constants of."""
 
 
