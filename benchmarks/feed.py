@@ -241,7 +241,8 @@ def main() -> None:
     if has_missing:
         print("--create makes environments for them")
     comparison = Comparison(chosen)
-    for _ in range(options.rounds):
+    for number in range(options.rounds):
+        print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
         comparison.round()
     print(*comparison.table(), *comparison.goals(), sep="\n")
     if options.only and OURS.name not in options.only:
