@@ -1,4 +1,4 @@
-"""The command line: `labkit lab · run · exchange · weather · data · tape · doctor`.
+"""The command line: `labkit lab · run · exchange · weather · data · tape · check · doctor`.
 
 Results go to standard output, progress and errors to standard error. A person's mistake is one clear line and exit
 status 2; a failure of the lab is status 1; Ctrl-C ends cleanly with status 130.
@@ -155,7 +155,8 @@ def _doctor(options: argparse.Namespace) -> int:
         # These compile as they are imported.
         importlib.import_module("labkit.edge.frame_splitter")
         importlib.import_module("labkit.market.quote_lane")
-        print("the trader's step and the quote lane are compiled")
+        importlib.import_module("labkit.market.quote_scan")
+        print("the trader's step, the quote lane and the reading of tapes are compiled")
     return 0
 
 
