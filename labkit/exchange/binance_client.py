@@ -58,7 +58,8 @@ FULL_PAGE = 1_000
 THROTTLED = -1008
 DUPLICATE_ORDER_ID = -4116
 MARGIN_TYPE_UNCHANGED = -4046
-FIREWALL_STATUS = 403
+NOT_LET_IN = frozenset({403, 451})
+"""A firewall or a law between us and the exchange: asking on changes nothing and may make it worse."""
 
 T = TypeVar("T")
 
@@ -744,7 +745,7 @@ def _action_of(endpoint: Endpoint, lane: Lane) -> Action:
 
 def _fault_of(error: ExchangeError) -> Fault | None:
     """What an error says about the health of the exchange; None for a business rejection."""
-    if isinstance(error, IpBanned) or error.http_status == FIREWALL_STATUS:
+    if isinstance(error, IpBanned) or error.http_status in NOT_LET_IN:
         return Fault.BANNED
     if isinstance(error, RateLimited):
         return Fault.RATE_LIMITED

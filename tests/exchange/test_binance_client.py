@@ -555,6 +555,7 @@ def test_an_order_of_a_client_that_died_may_have_left_as_late_as_this_one_began(
         pytest.param(fault(429, -1003, "Too many requests."), RateLimited, 3, id="429"),
         pytest.param(fault(418, -1003, "banned"), IpBanned, 3, id="418"),
         pytest.param(HttpResponse(status=403, body=b"<html>WAF"), RequestRejected, 3, id="firewall"),
+        pytest.param(HttpResponse(status=451, body=b"<html>law"), RequestRejected, 3, id="region"),
         pytest.param(ConnectionLost("reset"), OutcomeUnknown, 2, id="cut"),
         pytest.param(NotSent("refused"), ExchangeUnavailable, 2, id="refused"),
     ],
