@@ -55,16 +55,13 @@ class AddedStreams:
                 added then.
         """
         new: dict[str, Added] = {}
-        for stream in streams:
+        taken = {added: stream for stream, added in self._streams.items()}
+        for stream in dict.fromkeys(streams):
             if stream in self._streams:
                 continue
-            added = _parse(stream, watched)
-            for other, taken in (self._streams | new).items():
-                if taken == added and other != stream:
-                    raise ConfigError(
-                        f"stream {stream!r}: {other!r} has the same use; remove it first", field="streams"
-                    )
-            new[stream] = added
+            new[stream] = added = _parse(stream, watched)
+            if (other := taken.setdefault(added, stream)) != stream:
+                raise ConfigError(f"stream {stream!r}: {other!r} has the same use; remove it first", field="streams")
         self._streams |= new
         self._last |= {added: (NOBODY, -1) for added in new.values()}
         return new

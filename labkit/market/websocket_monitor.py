@@ -222,7 +222,7 @@ class WebSocketMonitor:
         Raises:
             ConfigError: an unknown kind of stream, a symbol that is not watched, or a second stream for the same use.
         """
-        wanted = self._wanted_streams(self._symbols)
+        wanted = set(self._wanted_streams(self._symbols))
         added = self._added.add([stream for stream in streams if stream not in wanted], self._symbols)
         for symbol, use, interval in added.values():
             if use is Use.CANDLES:

@@ -233,7 +233,11 @@ def test_streams_beyond_the_limit_go_over_further_connections(play: Play) -> Non
             [f"{name}@{kind}" for name in ("btcusdt", "ethusdt") for kind in ("aggTrade", "depth")]
         )
         await scene.pass_seconds(1)
-        assert [len(c.streams) for c in scene.exchange.connections] == [2, 2, 2, 2, 2, 2]
+        assert len(scene.exchange.connections) > 5
+        assert max(len(c.streams) for c in scene.exchange.connections) == 2
+        # Some carry nothing but quiet streams of their own, and none is taken for dead.
+        await scene.pass_seconds(10)
+        assert all(row.state == "live" and not row.cause for row in scene.monitor.streams_status())
         publish_trade(scene, 1)
         await scene.pass_seconds(0.1)
 
