@@ -35,6 +35,19 @@ class Gate(msgspec.Struct, frozen=True):
     detail: str
 
 
+class Change(msgspec.Struct, frozen=True):
+    """One input of a decision, as it was and as it would have had to be.
+
+    `name` is `probability` (of the decision's side), `cost` (round trip without funding, fraction of notional),
+    `slope` (that may be counted on), `drawdown`, `drift_step`, `barrier`, `labels`, or the name of a gate that asks
+    for something missing (0 now, 1 needed).
+    """
+
+    name: str
+    now: float
+    needed: float
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What the trader decided on one symbol at one minute, and why.
 
@@ -72,6 +85,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Whose probability it is; the experts' are the learner's own in any case."""
     smallest_change: str
     """In words: what would have flipped this decision."""
+    changes: tuple[Change, ...] = ()
+    """The same as numbers; all of them together."""
 
 
 def only_finite(decision: Decision) -> Decision:

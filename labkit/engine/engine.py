@@ -18,7 +18,7 @@ from labkit.config import Config, RiskConfig, TraderConfig
 from labkit.domain import events as ev
 from labkit.domain.clock import DAY_MS, MINUTE_MS, utc_day
 from labkit.domain.commands import Command, Notify, PlaceOrder, SettleDoubt
-from labkit.domain.decisions import Action, Decision, Gate, only_finite
+from labkit.domain.decisions import Action, Change, Decision, Gate, only_finite
 from labkit.domain.leverage_brackets import LeverageBracket
 from labkit.domain.market_events import Bar, MarkPrice, Quote
 from labkit.domain.orders import Fill, IntentState, Order, OrderIntent, OrderStatus, OrderType, Side, may_become
@@ -381,6 +381,7 @@ class Engine:
                     primary_reason=refused.name,
                     leverage=0.0,
                     smallest_change=f"the gate {refused.name} passing ({refused.detail})",
+                    changes=tuple(Change(gate.name, 0.0, 1.0) for gate in gates if not gate.passed),
                 ),
                 [],
             )
