@@ -11,6 +11,7 @@ import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -33,6 +34,9 @@ from labkit.paper.venue import Venue
 from labkit.paper.weather.script import find_script
 from labkit.store.journal import Journal
 from labkit.store.run_lock import Owner, RunLock
+
+if TYPE_CHECKING:
+    from labkit.trader.policies import Policy
 
 IDENTITY_FILE = "lab.json"
 
@@ -142,7 +146,9 @@ def with_symbols_of(config: Config, source: MarketSource) -> Config:
     return config
 
 
-async def assemble_on_sockets(config: Config, folder: Path, *, reporter: Reporter | None = None) -> Assembly:
+async def assemble_on_sockets(
+    config: Config, folder: Path, *, reporter: Reporter | None = None, policy: Policy | None = None
+) -> Assembly:
     """A lab on a paper exchange at 127.0.0.1, its market running `config.speed` times as fast as life.
 
     Raises:
@@ -178,6 +184,7 @@ async def assemble_on_sockets(config: Config, folder: Path, *, reporter: Reporte
             market=source.name,
             disclosure=source.disclosure,
             reporter=reporter,
+            policy=policy,
         )
     except BaseException:
         await exchange.stop()
@@ -186,7 +193,9 @@ async def assemble_on_sockets(config: Config, folder: Path, *, reporter: Reporte
     return Assembly(config=config, source=source, clock=clock, scheduler=scheduler, exchange=exchange, lock=lock)
 
 
-async def assemble_in_process(config: Config, folder: Path, loop: VirtualTimeLoop) -> Assembly:
+async def assemble_in_process(
+    config: Config, folder: Path, loop: VirtualTimeLoop, *, policy: Policy | None = None
+) -> Assembly:
     """A lab in virtual time: the venue called directly, on `loop`. Raises as `assemble_on_sockets` does."""
     lock = acquire(folder)
     try:
@@ -213,6 +222,7 @@ async def assemble_in_process(config: Config, folder: Path, loop: VirtualTimeLoo
             folder=folder,
             market=source.name,
             disclosure=source.disclosure,
+            policy=policy,
         )
     except BaseException:
         journal.close()

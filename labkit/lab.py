@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from labkit.report.daily_reporter import DailyReporter
+    from labkit.trader.policies import Policy
     from labkit.widgets.health_panel import HealthPanel
     from labkit.widgets.live_monitor import LiveMonitor
     from labkit.widgets.position_table import PositionTable
@@ -63,8 +64,9 @@ AWAITED = ("running", "decision", "position_opened", "position_closed")
 class Lab:
     """One lab: a market, a paper account at it, a trader. Make one with `labkit.start()`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, policy: Policy | None = None) -> None:
         self.config = config
+        self.policy = policy
         self.folder = home() / config.data_dir
         self._host = KernelHost(str(self.folder), self)
         self._assembly: Assembly | None = None
@@ -119,7 +121,7 @@ class Lab:
             self._stop(EXIT_SECONDS)
 
     async def _start(self) -> None:
-        assembly = await assemble_on_sockets(self.config, self.folder, reporter=self._reporter())
+        assembly = await assemble_on_sockets(self.config, self.folder, reporter=self._reporter(), policy=self.policy)
         self._assembly = assembly
         self.config = assembly.config
         assembly.scheduler.on_event.append(self._on_event)
@@ -436,10 +438,12 @@ class ReportPage:
         return f'<a href="{address}" target="_blank">Report of {html.escape(self.day)}</a>'
 
 
-def start(**settings: Any) -> Lab:
+def start(*, policy: Policy | None = None, **settings: Any) -> Lab:
     """Start a lab in the background and return it at once; running the cell again gives the same lab.
 
     Args:
+        policy: speaks in place of the built-in learner (`labkit.trader.policies`). One that was edited takes effect
+            after `lab.stop()`.
         settings: any setting of `labkit.Config` by name (`speed=60`, `seed=7`), sections as dictionaries.
 
     Raises:
@@ -458,8 +462,10 @@ def start(**settings: Any) -> Lab:
                 f"a lab with other settings runs on this data folder ({differences(running.config, asked)}); "
                 "lab.stop() ends it, or set another data_dir"
             )
+        if getattr(policy, "name", None) != getattr(running.policy, "name", None):
+            raise ConfigError("a lab with another policy runs on this data folder; lab.stop() ends it", field="policy")
         return running
-    lab = Lab(config)
+    lab = Lab(config, policy)
     return lab.start()
 
 
@@ -475,16 +481,22 @@ def rehearse(*, seed: int = 1, minutes: int = 180, folder: Path | None = None, *
 
 
 def live_in_virtual_time(
-    config: Config, folder: Path, *, minutes: float | None = None, progress: Callable[[float], None] | None = None
+    config: Config,
+    folder: Path,
+    *,
+    minutes: float | None = None,
+    progress: Callable[[float], None] | None = None,
+    policy: Policy | None = None,
 ) -> Snapshot:
     """Run a lab in virtual time for `minutes` of market time, or to the end of its market; returns the last snapshot.
 
     Args:
         progress: told the market minutes lived, about every minute.
+        policy: speaks in place of the built-in learner.
     """
 
     async def live(loop: VirtualTimeLoop) -> Snapshot:
-        assembly = await assemble_in_process(config, folder, loop)
+        assembly = await assemble_in_process(config, folder, loop, policy=policy)
         await assembly.start()
         try:
             await live_until_end(assembly, minutes, progress)

@@ -10,6 +10,9 @@ from enum import StrEnum
 
 import msgspec
 
+LEARNER = "learner"
+"""Who speaks unless a policy was brought."""
+
 
 class Action(StrEnum):
     ENTER_LONG = "enter_long"
@@ -63,6 +66,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     expert_probabilities: dict[str, float]
     expert_weights: dict[str, float]
     gates: tuple[Gate, ...]
+    policy: str = LEARNER
+    """Whose probability it is; the experts' are the learner's own in any case."""
     smallest_change: str
     """In words: what would have flipped this decision."""
 

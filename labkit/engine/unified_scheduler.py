@@ -14,7 +14,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from labkit.config import Config, to_plain
 from labkit.domain import events as ev
@@ -48,6 +48,9 @@ from labkit.market.data_service import DataService
 from labkit.market.websocket_monitor import PUBLIC_STREAMS, WebSocketMonitor
 from labkit.trader.self_learning_trader import SelfLearningTrader
 from labkit.wire.transport import StreamTransport
+
+if TYPE_CHECKING:
+    from labkit.trader.policies import Policy
 
 REAL_LOOP_MS = 60 * SECOND_MS
 VIRTUAL_LOOP_MS = 10 * SECOND_MS
@@ -87,6 +90,7 @@ class UnifiedScheduler:
         folder: where ledger and checkpoints lie; `config.data_dir` by default.
         market: what the market is, and `disclosure`: what about it is not real.
         reporter: writes the daily report; None for no reports.
+        policy: speaks in place of the built-in learner.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class UnifiedScheduler:
         market: str = "live",
         disclosure: str = "",
         reporter: Reporter | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self.config = config
         self.binance_client = binance_client
@@ -109,7 +114,7 @@ class UnifiedScheduler:
             config.symbols, streams=streams, clock=self.clock, config=config.monitor
         )
         self.data_service = DataService(binance_client)
-        self.self_learning_trader = SelfLearningTrader(config, websocket_monitor=self.websocket_monitor)
+        self.self_learning_trader = SelfLearningTrader(config, self.websocket_monitor, policy=policy)
         self.position_controller = PositionController(binance_client, websocket_monitor=self.websocket_monitor)
         self.market, self.disclosure = market, disclosure
         self.state, self.state_detail = "stopped", ""

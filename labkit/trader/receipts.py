@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from labkit.config import TraderConfig
-from labkit.domain.decisions import Action, Decision, Gate
+from labkit.domain.decisions import LEARNER, Action, Decision, Gate
 from labkit.trader.policy import Verdict
 from labkit.trader.step import FIRST_QUESTION_BARS
 
@@ -31,6 +31,9 @@ class Look(NamedTuple):
     time_ms: int
     bars: int
     bar_present: bool
+    policy: str
+    policy_trouble: str
+    """Why the policy's answer cannot be used; empty if it can."""
     quote_fresh: bool
     asked: bool
     """True if the learner was asked: enough bars to place a barrier."""
@@ -81,6 +84,7 @@ def write_decision(look: Look, verdict: Verdict, costs: Costs, config: TraderCon
         expert_probabilities={name: p if side > 0 else 1.0 - p for name, p in look.expert_probabilities.items()},
         expert_weights=look.expert_weights,
         gates=gates,
+        policy=look.policy,
         smallest_change=_smallest_change(look, verdict, config, action, failed),
     )
 
@@ -103,6 +107,7 @@ def _gates(look: Look, verdict: Verdict, config: TraderConfig) -> tuple[Gate, ..
             f"{look.bars} bars lived through, {_bars_needed(config)} needed",
         ),
         Gate("volatility", look.barrier > 0.0, f"stop and target {_bps(look.barrier)} away, must be above 0"),
+        *_policy_gate(look),
         Gate("quote_fresh", look.quote_fresh, "quote is fresh" if look.quote_fresh else "no fresh quote"),
         Gate("flat", look.held == 0, "no position" if look.held == 0 else f"already {_side_word(look.held)}"),
         Gate(
@@ -127,6 +132,12 @@ def _gates(look: Look, verdict: Verdict, config: TraderConfig) -> tuple[Gate, ..
             f"{verdict.kelly_leverage:.3f}) × ramp {verdict.ramp:.2f} × drawdown {verdict.throttle:g}",
         ),
     )
+
+
+def _policy_gate(look: Look) -> tuple[Gate, ...]:
+    if look.policy == LEARNER:
+        return ()
+    return (Gate("policy", not look.policy_trouble, look.policy_trouble or f"{look.policy} answered"),)
 
 
 def _smallest_change(look: Look, verdict: Verdict, config: TraderConfig, action: Action, failed: Gate | None) -> str:
@@ -154,6 +165,8 @@ def _smallest_change(look: Look, verdict: Verdict, config: TraderConfig, action:
             return f"{_bars_needed(config) - look.bars} more bars of history."
         case "volatility":
             return "Prices that move: without volatility there is no distance for a stop."
+        case "policy":
+            return f"A probability to work with: {look.policy_trouble}."
         case "quote_fresh":
             return "A fresh quote of this symbol."
         case "drawdown":

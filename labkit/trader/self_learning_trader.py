@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from labkit.config import Config, TraderConfig
 from labkit.domain.clock import MINUTE_MS
-from labkit.domain.decisions import Decision, VirtualPosition
+from labkit.domain.decisions import LEARNER, Decision, VirtualPosition
 from labkit.domain.market_events import Bar, MarkPrice, Quote
 from labkit.domain.snapshot import LearningRow
 from labkit.errors import LocalProtocolError, RemoteProtocolError
 from labkit.trader.sizing import bars_to_arrays, bars_to_rows, quote_to_floats
 
 if TYPE_CHECKING:
+    from labkit.trader.policies import Policy, PolicyDesk
     from labkit.trader.receipts import Look
 
 STATE_VERSION = 2
@@ -44,6 +45,8 @@ class StateHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     format: str = "labkit-trader-state"
     version: int
     symbols: tuple[str, ...]
+    policy: str
+    """Whose probabilities its slope and skill are about."""
     learning: dict[str, float]
     """Settings that shape what is learned; costs and sizes may change between runs."""
     layout: str
@@ -54,17 +57,22 @@ class SelfLearningTrader:
     """The trader of one lab.
 
     `config.trader` says what it believes about time, cost and risk; `config.TRADING_SYMBOLS` what it looks at.
-    `websocket_monitor` is kept for convenience in a notebook; no decision reads it.
+    `websocket_monitor` is kept for convenience in a notebook; no decision reads it. `policy` speaks in place of the
+    learner, which goes on learning beside it.
     """
 
-    def __init__(self, config: Config, websocket_monitor: PriceView | None = None) -> None:
+    def __init__(
+        self, config: Config, websocket_monitor: PriceView | None = None, *, policy: Policy | None = None
+    ) -> None:
         # numba takes half a second to import: whoever only imports labkit shall not wait for it.
-        from labkit.trader import learner, policy, receipts, state, step
+        from labkit.trader import learner, policies, receipts, state, step
+        from labkit.trader import policy as money
 
         self.config = config
         self.websocket_monitor = websocket_monitor
         self.symbols: tuple[str, ...] = tuple(config.TRADING_SYMBOLS)
-        self._learner, self._policy, self._receipts, self._states, self._step = learner, policy, receipts, state, step
+        self._learner, self._policy, self._receipts, self._states, self._step = learner, money, receipts, state, step
+        self._desk = None if policy is None else policies.PolicyDesk(policy, self.symbols)
         self._trader: TraderConfig = config.trader
         self._settings = state.settings_of(config.trader, len(self.symbols))
         self._state = state.new_state(self._settings, len(self.symbols))
@@ -98,7 +106,11 @@ class SelfLearningTrader:
         first = int(np.searchsorted(minutes, self._common("minute"), side="right"))
         # Memory that may not be written (Arrow's, say) is another type to numba: it would compile all over again.
         rows = np.require(ohlcv[first:], np.float64, ["C", "W"])
-        self._step.advance(self._settings, self._state, minutes[first:], rows, self._foreign, *self._scratch)
+        if self._desk is None:
+            self._step.advance(self._settings, self._state, minutes[first:], rows, self._foreign, *self._scratch)
+        else:
+            for minute, row in zip(minutes[first:].tolist(), rows, strict=True):
+                self._live_minute(self._desk, minute, row)
         return int(minutes.size - first)
 
     def step(
@@ -132,7 +144,10 @@ class SelfLearningTrader:
             bar = bars.get(symbol)
             if bar is not None and bar.closed and bar.open_time_ms == open_time_ms:
                 rows[0, index] = bars_to_rows((bar,))[0]
-        self._step.advance(self._settings, self._state, np.array([minute]), rows, self._foreign, *self._scratch)
+        if self._desk is None:
+            self._step.advance(self._settings, self._state, np.array([minute]), rows, self._foreign, *self._scratch)
+        else:
+            self._live_minute(self._desk, minute, rows[0])
         return tuple(
             self._decide(index, minute, quotes, marks, held.get(symbol, 0), equity_drawdown)
             for index, symbol in enumerate(self.symbols)
@@ -140,6 +155,11 @@ class SelfLearningTrader:
         )
 
     # -- looking --------------------------------------------------------------------------------------------------
+
+    @property
+    def policy_name(self) -> str:
+        """Who speaks: the built-in learner, or the policy's own name."""
+        return self._desk.name if self._desk else LEARNER
 
     @property
     def learned_labels(self) -> int:
@@ -238,6 +258,20 @@ class SelfLearningTrader:
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
+    def _live_minute(self, desk: PolicyDesk, minute: int, rows: NDArray[np.float64]) -> None:
+        """One minute in which `desk` is told what it was right about, and asked."""
+        state = self._state
+        before = int(self._common("closed"))
+        asked = self._step.take_in(self._settings, state, minute, rows, *self._scratch)
+        for number in range(before, int(self._common("closed"))):
+            desk.teach(state.answers[number % state.answers.size])
+        if asked:
+            foreign = self._foreign[0].copy()
+            for index, record in enumerate(state.symbols):
+                if record["asked_minute"] == minute:
+                    foreign[index] = desk.ask(index, minute, record)
+            self._step.put_questions(state, minute, foreign)
+
     def _common(self, field: str) -> float:
         value: float = self._state.common[field][0]
         return value
@@ -247,6 +281,7 @@ class SelfLearningTrader:
         return StateHeader(
             version=STATE_VERSION,
             symbols=self.symbols,
+            policy=self.policy_name,
             learning={
                 "horizon_minutes": self._trader.horizon_minutes,
                 "decision_every_minutes": self._trader.decision_every_minutes,
@@ -307,11 +342,18 @@ class SelfLearningTrader:
         for k, expert in enumerate(self._learner.EXPERTS):
             for name, weight in self._learner.weights_by_feature(k, common["weights"][k]).items():
                 contributions[name] += expert_weights[expert.name] * weight * float(x[FEATURE_NAMES.index(name)])
+        trouble = ""
+        if self._desk:
+            # Nobody can look into another's model: its features are shown, not what it made of them.
+            contributions = {}
+            trouble = self._desk.trouble(self.symbols[index]) if asked else ""
         return self._receipts.Look(
             symbol=self.symbols[index],
             time_ms=now_ms,
             bars=int(record["bars"]),
             bar_present=bar_present,
+            policy=self.policy_name,
+            policy_trouble=trouble,
             quote_fresh=quote_fresh,
             asked=asked,
             held=held,

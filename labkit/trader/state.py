@@ -32,6 +32,7 @@ SYMBOL = np.dtype(
         # The latest question asked: what a decision is made of.
         ("asked_minute", "i8"),
         ("p", "f8"),
+        ("learner_p", "f8"),
         ("barrier", "f8"),
         ("expert_p", "f8", (EXPERT_COUNT,)),
         # The virtual book's bounds: a bar inside them cannot change anything.
@@ -53,7 +54,9 @@ PAIR = np.dtype(
         ("entry", "f8"),
         ("barrier", "f8"),
         ("weight", "f8"),
+        ("close", "f8"),
         ("p", "f8"),
+        ("learner_p", "f8"),
         ("expert_p", "f8", (EXPERT_COUNT,)),
         ("x", "f8", (FEATURE_COUNT,)),
     ]
@@ -66,9 +69,13 @@ ANSWER = np.dtype(
         ("asked_minute", "i8"),
         ("q", "f8"),
         ("weight", "f8"),
+        ("close", "f8"),
+        ("barrier", "f8"),
+        ("learner_p", "f8"),
+        ("x", "f8", (FEATURE_COUNT,)),
     ]
 )
-"""The label of one pair: `q` is what the long bracket came to in [0, 1], `minute` when that was known."""
+"""The label of one pair, with its question: `q` in [0, 1] is what the long bracket came to, known after `minute`."""
 
 COMMON = np.dtype(
     [

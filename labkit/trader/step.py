@@ -73,7 +73,8 @@ def take_in(settings: Any, state: Any, minute: int, rows: Any, factor: Any, step
         write_features(symbol, common, minute)
         symbol.barrier = settings.barrier_sigmas * np.sqrt(symbol.fast_variance * settings.horizon)
         if symbol.bars >= FIRST_QUESTION_BARS and 0.0 < symbol.barrier < 1.0:
-            symbol.p = predict(common, symbol.x, symbol.expert_p)
+            symbol.learner_p = predict(common, symbol.x, symbol.expert_p)
+            symbol.p = symbol.learner_p
             symbol.asked_minute = minute
             asked += 1
     return asked

@@ -23,7 +23,9 @@ def ask(symbol: Any, pairs: Any, minute: int) -> None:
     pair = pairs[symbol.pairs]
     pair.asked_minute = minute
     pair.barrier = symbol.barrier
+    pair.close = symbol.last_close
     pair.p = symbol.p
+    pair.learner_p = symbol.learner_p
     pair.x[:] = symbol.x
     pair.expert_p[:] = symbol.expert_p
     symbol.pairs += 1
@@ -58,6 +60,8 @@ def settle(
             answer = answers[common.closed % answers.size]
             answer.minute, answer.symbol, answer.asked_minute = minute, symbol_index, pair.asked_minute
             answer.q, answer.weight = q, pair.weight
+            answer.close, answer.barrier, answer.learner_p = pair.close, pair.barrier, pair.learner_p
+            answer.x[:] = pair.x
             common.closed += 1
         else:
             _bound(symbol, pair)
