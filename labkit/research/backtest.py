@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from labkit.config import Config, change_config, load_config, to_plain
 from labkit.domain.clock import DAY_MS, MINUTE_MS
+from labkit.domain.decisions import LEARNER
 from labkit.domain.moments import Moment
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.errors import ConfigError
@@ -30,6 +31,8 @@ from labkit.research.markets import Market
 from labkit.research.simulation import DECISION, OUTCOMES, Costs, Run
 from labkit.trader.exits import EXIT_REASONS
 from labkit.trader.learner import EXPERTS
+from labkit.trader.policies import Policy, probabilities_through
+from labkit.trader.state import new_state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,10 +205,12 @@ class BacktestResult:
 
     @property
     def config_hash(self) -> str:
-        """A short hash of everything that decides here: settings, costs and whose opinion is traded."""
+        """A short hash of everything that decides here: settings, costs, and what was said by whom."""
         plain = to_plain(self.config)
         spread = hashlib.sha256(np.ascontiguousarray(self.costs.spread).tobytes()).hexdigest()
-        decides = (self.name, plain["trader"], plain["risk"], plain["paper"]["opening_balance"], self.costs[:2], spread)
+        said = hashlib.sha256(self.run.days["skill"].tobytes()).hexdigest()
+        balance = plain["paper"]["opening_balance"]
+        decides = (self.name, plain["trader"], plain["risk"], balance, self.costs[:2], spread, said)
         return hashlib.sha256(msgspec.json.encode(decides, order="deterministic")).hexdigest()[:16]
 
     def plot(self) -> Picture:
@@ -248,7 +253,7 @@ def backtest(
     risk: Mapping[str, Any] | None = None,
     spread_bps: float = DEFAULT_SPREAD_BPS,
     funding: Mapping[str, pd.DataFrame] | None = None,
-    foreign: NDArray[np.float64] | None = None,
+    policy: Policy | None = None,
     rules: Mapping[str, SymbolRules] | None = None,
 ) -> BacktestResult:
     """Let the trader live through history and trade it.
@@ -262,7 +267,7 @@ def backtest(
         trader: settings that differ from the configuration's, e.g. `{"horizon_minutes": 60}`; `risk` likewise.
         spread_bps: the whole spread between bid and ask, in basis points of the price.
         funding: settled rates per symbol, where `data` are DataFrames.
-        foreign: float64[T, S], probabilities of the long bracket to trade on instead of the learner's.
+        policy: whose probabilities are traded on instead of the learner's (`labkit.trader.policies`).
         rules: round to the grid of these symbols' rules.
 
     Raises:
@@ -271,8 +276,13 @@ def backtest(
     config = configured(symbols, trader, risk)
     market = market_of(data, config, start, end, interval, funding, given=symbols is not None)
     costs = simulation.costs_of(config, spread_bps * 1e-4)
+    foreign = None
+    if policy is not None:
+        settings = simulation.settings_for(market, config)
+        state = new_state(settings, len(market.symbols))
+        foreign = probabilities_through(policy, settings, state, market.symbols, market.minutes, market.rows)
     run = simulation.simulate(market, config, costs, foreign=foreign, rules=rules, keep_decisions=True)
-    return BacktestResult("learner" if foreign is None else "foreign model", market, config, costs, run)
+    return BacktestResult(policy.name if policy else LEARNER, market, config, costs, run)
 
 
 def configured(

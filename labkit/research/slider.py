@@ -14,6 +14,7 @@ import numpy as np
 
 from labkit.config import Config
 from labkit.domain.clock import DAY_MS
+from labkit.domain.decisions import LEARNER
 from labkit.errors import ConfigError
 from labkit.research.backtest import BacktestResult, with_settings
 from labkit.research.markets import Market
@@ -109,4 +110,4 @@ class Rerun:
             run = simulate(market, config, costs, stop=self._stop)
         except ConfigError as error:
             return Answer(*request, None, error)
-        return Answer(*request, BacktestResult("learner", market, config, costs, run), None)
+        return Answer(*request, BacktestResult(LEARNER, market, config, costs, run), None)

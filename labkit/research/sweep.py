@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.config import Config, to_plain
+from labkit.domain.decisions import LEARNER
 from labkit.domain.moments import Moment
 from labkit.errors import ConfigError, LabkitError
 from labkit.research.backtest import (
@@ -220,7 +221,7 @@ class Task:
         config, spread_bps = self._of(point)
         costs = costs_of(config, spread_bps * 1e-4)
         run = simulate(self.market, config, costs)
-        result = BacktestResult("learner", self.market, config, costs, run)
+        result = BacktestResult(LEARNER, self.market, config, costs, run)
         return Outcome(dict(point), result.summary, result.daily_returns.tobytes())
 
     @property

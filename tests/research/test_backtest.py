@@ -13,6 +13,7 @@ from labkit.research.backtest import BacktestResult, backtest
 from labkit.research.markets import Market
 from labkit.research.planted_markets import make_planted_market
 from labkit.trader.exits import EXIT_REASONS
+from labkit.trader.policies import Question
 
 QUICK = {"horizon_minutes": 60, "decision_every_minutes": 15, "warm_up_minutes": 600, "cold_start_labels": 50}
 
@@ -140,6 +141,26 @@ def test_a_mistake_is_told_in_words(market: Market, arguments: dict[str, object]
 def test_a_lake_without_these_candles_says_how_to_bring_them(tmp_path: object) -> None:
     with pytest.raises(ConfigError, match="lake"):
         backtest(["BTCUSDT"], "2024-01-01", "2024-01-02", data=tmp_path)  # type: ignore[arg-type]
+
+
+class Contrarian:
+    """A rule brought from a notebook cell."""
+
+    name = "contrarian"
+
+    def probability(self, question: Question) -> float:
+        return 0.5 - 0.1 * question.features["mom40"]
+
+
+def test_a_policy_is_traded_through_the_same_calibration_and_a_wrong_one_is_not_traded(market: Market) -> None:
+    wrong = backtest(data=market, trader=QUICK, policy=Contrarian())
+    asked = wrong.decisions[wrong.decisions["p"] != 0.5]
+    assert wrong.name == "contrarian"
+    assert len(asked) > 1_000
+    assert wrong.summary["skill"] < 0
+    assert wrong.outcomes["calibrated"] > 1_000
+    assert len(wrong.trades) < 20
+    assert wrong.config_hash != backtest(data=market, trader=QUICK).config_hash
 
 
 def test_no_decision_depends_on_bars_that_come_later(market: Market) -> None:
