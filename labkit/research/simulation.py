@@ -200,7 +200,7 @@ def simulate(
         settings, terms, state, account, positions, trades, days, decisions, answers, counts,
         market.minutes, market.rows, market.funding_minutes, market.funding_rates, market.finer or _no_finer(symbols),
         nobody_else(symbols) if foreign is None else foreign,
-        max(1, config.trader.warm_up_minutes, FIRST_QUESTION_BARS), trade_from_ms // MINUTE_MS,
+        max(1, config.trader.warm_up_minutes // span, FIRST_QUESTION_BARS), trade_from_ms // MINUTE_MS,
         config.trader.taker_fee_rate, config.trader.slippage_rate, np.zeros(1, np.int64) if stop is None else stop,
         *scratch(),
     )  # fmt: skip
