@@ -1,9 +1,9 @@
 """Is there anything in it? The trader through recorded history, after all costs, beside what anybody could have done.
 
-`python benchmarks/is_it_real.py FOLDER` (or LABKIT_REAL_DATA) takes every stretch of candles there on which at least two
-symbols run together, with the settled funding where it is recorded (said where it is not), and lives through it with
-one configuration per candle length, written down below and never fitted. Taker fees of 5 basis points a side, one basis
-point of spread, pessimistic fills. Told are returns, Sharpe ratios with 95 % intervals (stationary bootstrap), skill
+`python benchmarks/is_it_real.py FOLDER` (or LABKIT_REAL_DATA) takes every stretch of candles there on which at least
+two symbols run together, with the settled funding where it is recorded (said where it is not), and lives through it
+with one configuration per candle length, written down below and never fitted. Taker fees of 5 basis points a side,
+one basis point of spread, pessimistic fills. Told are returns, Sharpe ratios with 95 % intervals (stationary bootstrap), skill
 with its interval, all baselines, and the verdict of `labkit.research.verdict`, whatever it is.
 """
 
@@ -53,13 +53,17 @@ STRETCHES = (
         ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT", "LTCUSDT", "LINKUSDT", "AVAXUSDT", "SUIUSDT"),
     ),
     Stretch("5m", "2023-07-04", "2023-08-03", ("*",)),
-    Stretch("5m", "2025-03-07", "2025-04-05", ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT", "LTCUSDT", "LINKUSDT")),
+    Stretch(
+        "5m", "2025-03-07", "2025-04-05",
+        ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT", "LTCUSDT", "LINKUSDT"),
+    ),
     Stretch("5m", "2025-04-07", "2025-06-30", ("SOLUSDT", "DOGEUSDT")),
     Stretch("15m", "2023-01-01", "2025-07-01", ("BTCUSDT", "ETHUSDT")),
     Stretch("1h", "2020-01-09", "2025-07-01", ("BTCUSDT", "ETHUSDT", "XRPUSDT", "LTCUSDT")),
     Stretch(
         "1h", "2023-01-01", "2025-07-01",
-        ("ARUSDT", "ATOMUSDT", "BNBUSDT", "DOGEUSDT", "DOTUSDT", "LINKUSDT", "NEARUSDT", "OPUSDT", "SOLUSDT", "SUIUSDT", "TRXUSDT"),
+        ("ARUSDT", "ATOMUSDT", "BNBUSDT", "DOGEUSDT", "DOTUSDT", "LINKUSDT", "NEARUSDT", "OPUSDT", "SOLUSDT", "SUIUSDT",
+         "TRXUSDT"),
     ),
 )  # fmt: skip
 
