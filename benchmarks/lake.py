@@ -1,12 +1,14 @@
 """How fast the lake hands out history, beside other ways to keep the same rows.
 
 `python benchmarks/lake.py` makes two years of one-minute candles (about a million rows, 24 monthly files; prices walk
-on a tick grid, seeded), then reads them as a float64 DataFrame, warm from the disk cache, every way in one run. The
-last column is the time relative to `DataService.klines` with all columns.
+on a tick grid, seeded), then reads them as a float64 DataFrame, warm from the disk cache, every way in turn, round by
+round, in one run: wall time and CPU time of the best round each. The last column is the CPU time relative to
+`DataService.klines` with all columns. DuckDB and polars take part where they are installed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,7 +22,8 @@ import pyarrow.parquet as pq
 from labkit.domain.clock import MINUTE_MS
 from labkit.domain.moments import moment_ms
 from labkit.market.data_service import DataService
-from labkit.market.lake import Lake, Series
+from labkit.market.history_kinds import Series
+from labkit.market.lake import Lake
 
 START_MS, END_MS = moment_ms("2024-01-01"), moment_ms("2026-01-01")
 SERIES = Series("klines", "BTCUSDT", "1m")
@@ -51,14 +54,32 @@ def candles() -> pa.Table:
     )
 
 
-def best_ms(work: Callable[[], object]) -> float:
-    """Wall milliseconds of the fastest of some rounds."""
-    took = []
+def others(folder: Path) -> dict[str, Callable[[], object]]:
+    """What people read the same files with besides pandas, as far as it is there."""
+    ways: dict[str, Callable[[], object]] = {}
+    pattern = f"{folder}/klines/symbol=BTCUSDT/interval=1m/*.parquet"
+    with contextlib.suppress(ImportError):
+        import duckdb
+
+        ways[f"duckdb {duckdb.__version__}, the same files"] = lambda: duckdb.sql(f"FROM '{pattern}'").df()
+    with contextlib.suppress(ImportError):
+        import polars
+
+        ways[f"polars {polars.__version__}, the same files"] = lambda: polars.read_parquet(pattern).to_pandas()
+    return ways
+
+
+def best_ms(ways: dict[str, Callable[[], object]]) -> dict[str, tuple[float, float]]:
+    """Wall and CPU milliseconds of the best round of each way."""
+    took: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for _ in range(ROUNDS):
-        before = time.perf_counter()
-        work()
-        took.append(time.perf_counter() - before)
-    return min(took) * 1000
+        for way, work in ways.items():
+            before, used = time.perf_counter(), time.process_time()
+            work()
+            took[way].append((time.perf_counter() - before, time.process_time() - used))
+    return {
+        way: (min(wall for wall, _ in all_) * 1000, min(cpu for _, cpu in all_) * 1000) for way, all_ in took.items()
+    }
 
 
 def main() -> None:
@@ -72,6 +93,7 @@ def main() -> None:
         first_ms = (time.perf_counter() - before) * 1000
         files = sorted((folder / "lake").rglob("*.parquet"))
         size = sum(path.stat().st_size for path in files)
+        rows.to_pandas().to_parquet(folder / "pandas.parquet")
         rows.to_pandas().to_csv(folder / "rows.csv", index=False)
         text = rows.cast(pa.schema([(field.name, pa.string()) for field in rows.schema]))
         pq.write_table(text, folder / "text.parquet", compression="zstd")
@@ -81,15 +103,19 @@ def main() -> None:
             "DataService.klines, open to volume": lambda: service.klines("BTCUSDT", "1m", START_MS, END_MS, prices),
             "DataService.klines, close only": lambda: service.klines("BTCUSDT", "1m", START_MS, END_MS, ["close"]),
             "pandas.read_parquet, the same files": lambda: pd.concat(pd.read_parquet(path) for path in files),
+            "pandas.read_parquet, one file of pandas": lambda: pd.read_parquet(folder / "pandas.parquet"),
+            **others(folder / "lake"),
             "pandas.read_csv (pyarrow engine)": lambda: pd.read_csv(folder / "rows.csv", engine="pyarrow"),
             "decimal strings in Parquet": lambda: pq.read_table(folder / "text.parquet").to_pandas().astype("float64"),
         }
-        took = {way: best_ms(work) for way, work in ways.items()}
-    whole = took["DataService.klines, all 9 columns"]
+        took = best_ms(ways)
+    _, whole = took["DataService.klines, all 9 columns"]
     print(f"{rows.num_rows:,} rows in {len(files)} files, {size / 1e6:.1f} MB; pyarrow {pa.__version__}")
     print(f"first read in a process, every checksum proven: {first_ms:.0f} ms")
-    for way, milliseconds in took.items():
-        print(f"{way:<38}{milliseconds / rows.num_rows * 1e6:8.0f} ms/million rows{milliseconds / whole:8.2f} x")
+    print(f"{'ms per million rows':<42}{'wall':>8}{'CPU':>8}")
+    for way, (wall, cpu) in took.items():
+        per_million = 1e6 / rows.num_rows
+        print(f"{way:<42}{wall * per_million:8.0f}{cpu * per_million:8.0f}{cpu / whole:8.2f} x")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,12 @@ from labkit.engine.unified_scheduler import Reporter, UnifiedScheduler
 from labkit.errors import ConfigError, UnknownSymbol
 from labkit.exchange.binance_client import BinanceClient
 from labkit.exchange.credentials import Credentials
+from labkit.exchange.hosts import PRODUCTION_REST
+from labkit.market.data_service import DataService
+from labkit.market.live_feed import Fact, LiveFeed
+from labkit.market.websocket_monitor import PUBLIC_STREAMS
 from labkit.paper.in_process import InProcessExchange
+from labkit.paper.market_live import LiveMarket
 from labkit.paper.market_simulated import SimulatedMarket
 from labkit.paper.market_source import MarketSource
 from labkit.paper.market_tape import TapeMarket
@@ -39,9 +44,21 @@ if TYPE_CHECKING:
     from labkit.trader.policies import Policy
 
 IDENTITY_FILE = "lab.json"
+LAKE_FOLDER = "lake"
 
 # Nobody but this process can reach a venue in process; the key is fixed so that runs are reproducible.
 IN_PROCESS_KEY = "in-process"
+
+
+LIVE_HISTORY_DAYS = 7
+"""Past bars a live market begins with: the trader's warm-up and some learning, at a few hundred of request weight."""
+
+
+class LiveAddress(msgspec.Struct, frozen=True):
+    """Where a live market is listened to. Public data only: no key is ever sent there."""
+
+    rest: str = PRODUCTION_REST
+    streams: str = PUBLIC_STREAMS
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -66,6 +83,7 @@ class Assembly:
         exchange: PaperExchange | InProcessExchange,
         lock: RunLock,
         venue_journal: StoredVenueJournal | None = None,
+        feed: _OpenFeed | None = None,
     ) -> None:
         self.config = config
         self.source = source
@@ -74,6 +92,7 @@ class Assembly:
         self.exchange = exchange
         self._lock = lock
         self._venue_journal = venue_journal
+        self._feed = feed
         self._market: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -81,6 +100,8 @@ class Assembly:
         try:
             if isinstance(self.exchange, InProcessExchange):
                 self._market = asyncio.get_running_loop().create_task(self.exchange.run())
+            if self._feed is not None:
+                await self._feed.feed.start()
             await self.scheduler.start()
         except BaseException:
             await self.stop("could not start")
@@ -92,6 +113,8 @@ class Assembly:
             await self.scheduler.stop(reason)
             await self.scheduler.binance_client.close()
         finally:
+            if self._feed is not None:
+                await self._feed.close()
             if isinstance(self.exchange, PaperExchange):
                 await self.exchange.stop()
             else:
@@ -105,8 +128,70 @@ class Assembly:
             self._lock.release()
 
 
+class _OpenFeed(msgspec.Struct):
+    """A live market and what keeps it filled."""
+
+    market: LiveMarket
+    feed: LiveFeed
+    client: BinanceClient
+    clock: Clock
+
+    def fill(self, exchange: PaperExchange) -> None:
+        """Let everything heard from now on happen at `exchange`, at once."""
+        venue = exchange.venue
+
+        def happen(fact: Fact) -> None:
+            now_ms = self.clock.now_ms()
+            self.market.push(fact, now_ms)
+            venue.advance(now_ms)
+
+        self.feed.tell = happen
+
+    async def close(self) -> None:
+        await self.feed.stop()
+        await self.client.close()
+
+
+async def open_live_market(config: Config, address: LiveAddress, lake: Path) -> _OpenFeed:
+    """Ask the real exchange what it lists and what was, without a key; nothing is listened to yet.
+
+    Raises:
+        ExchangeError: it cannot be reached.
+        UnknownSymbol: it does not list one of `config.symbols`.
+    """
+    client = BinanceClient(
+        SocketHttp(address.rest, timeout_ms=config.client.request_timeout_ms), SystemClock(), config.client
+    )
+    try:
+        await client.sync_time()
+        listed = (await client.exchange_info()).symbols
+        for symbol in config.symbols:
+            if symbol not in listed:
+                raise UnknownSymbol(f"setting symbols: the exchange does not list {symbol!r}", field="symbols")
+        terms = await client.funding_info()
+        clock = SystemClock(start_ms=client.exchange_time_ms())
+        market = LiveMarket(
+            {symbol: listed[symbol] for symbol in config.symbols},
+            funding_hours={symbol: told.interval_hours for symbol, told in terms.items()},
+            start_ms=clock.now_ms(),
+        )
+        feed = LiveFeed(
+            config.symbols,
+            DataService(client, lake=lake),
+            streams=SocketStreams(address.streams, open_timeout_ms=config.monitor.open_timeout_ms),
+            clock=clock,
+            config=config.monitor,
+            remember=market.remember,
+        )
+        await feed.recall(min(LIVE_HISTORY_DAYS, config.paper.history_days))
+    except BaseException:
+        await client.close()
+        raise
+    return _OpenFeed(market, feed, client, clock)
+
+
 def make_market(config: Config) -> MarketSource:
-    """The market the paper exchange trades at.
+    """The market the paper exchange trades at, unless it is live.
 
     Raises:
         TapeError: a recording cannot be replayed.
@@ -147,9 +232,16 @@ def with_symbols_of(config: Config, source: MarketSource) -> Config:
 
 
 async def assemble_on_sockets(
-    config: Config, folder: Path, *, reporter: Reporter | None = None, policy: Policy | None = None
+    config: Config,
+    folder: Path,
+    *,
+    reporter: Reporter | None = None,
+    live_at: LiveAddress | None = None,
+    policy: Policy | None = None,
 ) -> Assembly:
     """A lab on a paper exchange at 127.0.0.1, its market running `config.speed` times as fast as life.
+
+    `live_at` is where a live market is found; the real exchange if None.
 
     Raises:
         AlreadyRunning: another engine owns `folder`.
@@ -158,14 +250,25 @@ async def assemble_on_sockets(
     speed = config.speed
     assert not isinstance(speed, str)
     lock = acquire(folder)
+    feed: _OpenFeed | None = None
     try:
-        source = make_market(config)
-        config = with_symbols_of(config, source)
-        check_identity(config, folder)
-        clock = SystemClock(speed=speed, start_ms=moment_to_resume(source, folder))
+        source: MarketSource
+        if config.market == "live":
+            check_identity(config, folder)
+            feed = await open_live_market(config, live_at or LiveAddress(), folder / LAKE_FOLDER)
+            source, clock = feed.market, feed.clock
+        else:
+            source = make_market(config)
+            config = with_symbols_of(config, source)
+            check_identity(config, folder)
+            clock = SystemClock(speed=speed, start_ms=moment_to_resume(source, folder))
         exchange = PaperExchange(source, config.paper, clock, data_dir=folder)
         await exchange.start()
+        if feed is not None:
+            feed.fill(exchange)
     except BaseException:
+        if feed is not None:
+            await feed.close()
         lock.release()
         raise
     try:
@@ -187,10 +290,14 @@ async def assemble_on_sockets(
             policy=policy,
         )
     except BaseException:
+        if feed is not None:
+            await feed.close()
         await exchange.stop()
         lock.release()
         raise
-    return Assembly(config=config, source=source, clock=clock, scheduler=scheduler, exchange=exchange, lock=lock)
+    return Assembly(
+        config=config, source=source, clock=clock, scheduler=scheduler, exchange=exchange, lock=lock, feed=feed
+    )
 
 
 async def assemble_in_process(

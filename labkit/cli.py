@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import json
 import math
 import signal
@@ -81,7 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     exchange.set_defaults(run=_exchange)
 
     weather = commands.add_parser("weather", help="faults on demand: what there is, and how labkit stands it")
-    weather.add_argument("what", choices=("ls", "table"), help="the faults and weathers by name; or try them all")
+    weather.add_argument(
+        "what",
+        choices=("ls", "table", "limits"),
+        help="the faults and weathers by name; or try them all; or ask ten times what the rate limits allow",
+    )
     weather.set_defaults(run=_weather)
 
     cli_data.add_commands(commands)
@@ -146,7 +151,10 @@ def _doctor(options: argparse.Namespace) -> int:
         from labkit.trader.self_learning_trader import compile_ahead
 
         compile_ahead()
-        print("the trader's step is compiled")
+        # These compile as they are imported.
+        importlib.import_module("labkit.edge.frame_splitter")
+        importlib.import_module("labkit.market.quote_lane")
+        print("the trader's step and the quote lane are compiled")
     return 0
 
 
@@ -355,6 +363,13 @@ def _weather(options: argparse.Namespace) -> int:
     from labkit.paper.weather.script import WEATHERS
     from labkit.research.weather_trials import TRIALS, table
 
+    if options.what == "limits":
+        from labkit.research import limit_trials
+
+        lines = list(limit_trials.table())
+        for line, well in lines:
+            print(line if well else f"{line}  FAILED")
+        return 0 if all(well for _, well in lines) else FAILED
     if options.what == "table":
         rows = []
         for row in table(TRIALS):

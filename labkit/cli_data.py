@@ -1,4 +1,4 @@
-"""The command line of the lake: `labkit data pull · import · check · ls · export`.
+"""The command line of history: `labkit data pull · import · check · ls · export`, `labkit check lookahead · warmup`.
 
 Results go to standard output, progress and warnings to standard error. Used by `labkit.cli`.
 """
@@ -8,25 +8,31 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labkit.assembly import LAKE_FOLDER
 from labkit.config import load_config
-from labkit.domain.clock import DAY_MS
+from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.intervals import INTERVALS
 from labkit.domain.moments import moment_ms, moment_text
 from labkit.errors import ConfigError, DataFileError
 from labkit.market.bulk_files import PUBLIC_ARCHIVE, Archive, ArchiveFolder, ArchiveHttp
-from labkit.market.data_service import DataService, PullReport
-from labkit.market.lake import KINDS, Gap, Lake, Merge, Series
+from labkit.market.data_service import DataService
+from labkit.market.history_kinds import KINDS, Series
+from labkit.market.history_pull import PullReport
+from labkit.market.lake import Lake
+from labkit.market.lake_rows import Gap, Merge
 from labkit.market.parquet_import import import_parquet, parquet_files
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from labkit.exchange.binance_client import BinanceClient
 
-LAKE_FOLDER = "lake"
 ARCHIVE_TIMEOUT_MS = 120_000
 FOUND_FAULTS = 1
 SHOWN = 10
@@ -45,6 +51,8 @@ def add_commands(commands: Any) -> None:
                       help="the exchange's archives, its API, or the first and then the second (default)")  # fmt: skip
     pull.add_argument("--archive", default=PUBLIC_ARCHIVE, metavar="URL|DIR", help=f"default {PUBLIC_ARCHIVE}")
     pull.add_argument("--exchange", metavar="URL", help="whose API (default: the exchange's public one)")
+    pull.add_argument("--within", type=float, default=60.0, metavar="MINUTES",
+                      help="refuse at once what the API's rate limits would make take longer (default 60)")  # fmt: skip
     pull.add_argument("--again", action="store_true", help="fetch what is there too, to find what was changed since")
     pull.set_defaults(run=_pull)
 
@@ -67,6 +75,27 @@ def add_commands(commands: Any) -> None:
     export.add_argument("--end", default="9999-12-31", help="first moment not wanted any more")
     export.add_argument("--to", required=True, type=Path, metavar="FILE", help="must not exist yet")
     export.set_defaults(run=_export)
+
+    _add_checks(commands)
+
+
+def _add_checks(commands: Any) -> None:
+    """Add `check`: what is tried on functions of candles."""
+    check = commands.add_parser("check", help="try your own features: do they look ahead, what history do they need")
+    trials = check.add_subparsers(dest="action", required=True, metavar="TRIAL")
+    ahead = trials.add_parser("lookahead", help="does a function of candles know the future; status 1 if it does")
+    ahead.set_defaults(run=_check_look_ahead)
+    warm = trials.add_parser("warmup", help="how much history it needs; status 1 if no amount, or more than --at-most")
+    warm.add_argument("--at-most", type=int, metavar="CANDLES", help="what you give it live")
+    warm.set_defaults(run=_check_warm_up)
+    for trial in (ahead, warm):
+        trial.add_argument("function", metavar="FILE:FUNCTION", help="takes klines, returns columns by their times")
+        trial.add_argument("--symbol", help="try it on candles of the lake (default: simulated ones)")
+        trial.add_argument("--interval", default="1m", metavar="INTERVAL", help="of candles of the lake (default 1m)")
+        trial.add_argument("--start", help="first moment, UTC (default: the last --candles there are)")
+        trial.add_argument("--end", default="9999-12-31", help="first moment not wanted any more")
+        trial.add_argument("--candles", type=int, default=3_000, metavar="COUNT", help="how many (default 3000)")
+        _add_lake(trial)
 
 
 def _add_series(parser: argparse.ArgumentParser, *, several: bool = True) -> None:
@@ -101,6 +130,8 @@ def _pull(options: argparse.Namespace) -> int:
     now_ms = SystemClock().now_ms()
     start_ms = moment_ms(options.start, field="--start")
     end_ms = moment_ms(options.end, field="--end") if options.end else now_ms
+    if not options.within > 0:
+        raise ConfigError("--within: must be above 0", field="--within")
     if end_ms <= start_ms:
         raise ConfigError("--end: must be after --start", field="--end")
     series = [_series(options, symbol) for symbol in options.symbol]
@@ -116,16 +147,29 @@ async def _pull_all(
     archive = _archive(options.archive) if options.source != "exchange" else None
     client = _client(options.exchange) if options.source != "archive" else None
     service = DataService(client, _lake(options))
+    within_ms = round(options.within * MINUTE_MS)
     reports = []
     try:
         if client is not None:
             await client.sync_time()
             now_ms = client.exchange_time_ms()
+        if archive is None and not options.again:
+            # All of it is asked of the API: what that costs is told, or refused, before the first call.
+            for series in wanted:
+                if forecast := service.forecast(series, start_ms, min(end_ms, now_ms), within_ms=within_ms):
+                    print(f"labkit: {series}: {forecast}", file=sys.stderr)
         for series in wanted:
             with _progress(str(series)) as progress:
                 reports.append(
                     await service.pull(
-                        series, start_ms, end_ms, archive=archive, now_ms=now_ms, again=options.again, progress=progress
+                        series,
+                        start_ms,
+                        end_ms,
+                        archive=archive,
+                        now_ms=now_ms,
+                        again=options.again,
+                        within_ms=within_ms,
+                        progress=progress,
                     )
                 )
     finally:
@@ -202,6 +246,73 @@ def _print_gaps(gaps: list[Gap]) -> None:
         print(f"  missing: {moment_text(gap.start_ms)} to {moment_text(gap.end_ms)}")
     if len(gaps) > SHOWN:
         print(f"  … and {len(gaps) - SHOWN:,} more gaps")
+
+
+# -- check -----------------------------------------------------------------------------------------------------
+
+
+def _check_look_ahead(options: argparse.Namespace) -> int:
+    from labkit.research.candle_functions import load_function
+    from labkit.research.look_ahead import look_ahead
+
+    candles, what = _candles_to_try(options)
+    found = look_ahead(load_function(options.function), candles)
+    for peek in found.peeks:
+        print(peek)
+    for column in found.unsteady:
+        print(f"{column}: differs from call to call on the same candles")
+    if found.is_clean:
+        print(f"no look-ahead in {', '.join(found.columns)}")
+    print(f"({found.moments} moments of {what} tried, each with its future cut off and with another one)")
+    return 0 if found.is_clean else FOUND_FAULTS
+
+
+def _check_warm_up(options: argparse.Namespace) -> int:
+    from labkit.research.candle_functions import load_function
+    from labkit.research.warm_up import warm_up
+
+    candles, what = _candles_to_try(options)
+    columns = warm_up(load_function(options.function), candles)
+    for column in columns:
+        print(column)
+        told = [f"{error:.2g} after {bars:,}" for bars, error in column.errors[::2] if math.isfinite(error)]
+        print(f"  wrong, in parts of its usual size, by {', '.join(told) or '- (no value)'}")
+    print(f"(values at {what}, with all history and with only the last candles)")
+    most = options.at_most
+    failed = [column for column in columns if column.bars is None or (most is not None and column.bars > most)]
+    return FOUND_FAULTS if failed else 0
+
+
+def _candles_to_try(options: argparse.Namespace) -> tuple[pd.DataFrame, str]:
+    """Candles to call a function with, and what they are in words."""
+    if options.candles < 1:
+        raise ConfigError("--candles: must be above 0", field="--candles")
+    if options.symbol is None:
+        return _simulated(options.candles), f"{options.candles:,} simulated candles"
+    series = Series("klines", options.symbol, options.interval)
+    lake = _lake(options, must_exist=True).that_has(series)
+    start_ms = moment_ms(options.start or "1970-01-01", field="--start")
+    candles = lake.frame(series, start_ms, moment_ms(options.end, field="--end"))
+    candles = candles if options.start else candles.tail(options.candles)
+    return candles, f"{len(candles):,} candles of {series.symbol} {series.interval}"
+
+
+def _simulated(count: int) -> pd.DataFrame:
+    """The last minutes before a simulated market begins; the same ones every time."""
+    import pandas as pd
+
+    from labkit.market.history_kinds import KLINES
+    from labkit.paper.market_simulated import SimulatedMarket
+
+    start_ms = moment_ms("2026-01-05")
+    market = SimulatedMarket(
+        ("BTCUSDT",), seed=1, start_ms=start_ms, history_days=count * MINUTE_MS // DAY_MS + 2, planted_edge=0.0,
+        quotes_per_second=1.0,
+    )  # fmt: skip
+    arrays = market.history_arrays("BTCUSDT", start_ms - count * MINUTE_MS, start_ms)
+    index = pd.to_datetime(arrays.open_time_ms, unit="ms", utc=True).as_unit("ms").rename(KLINES.time)
+    names = [column.name for column in KLINES.columns if column.name != KLINES.time]
+    return pd.DataFrame({name: getattr(arrays, name) for name in names}, index=index).astype("float64")
 
 
 # -- import, check, ls, export -----------------------------------------------------------------------------------

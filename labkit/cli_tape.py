@@ -25,6 +25,7 @@ from labkit.wire.tape import tape_index
 TAPES_FOLDER = "tapes"
 FOUND_FAULTS = 1
 SHOWN_STREAMS = 12
+SILENT_AFTER_MS = 5 * SECOND_MS
 _NANOSECONDS = 1_000_000
 
 
@@ -46,7 +47,9 @@ def add_commands(commands: Any) -> None:
 
     cut = actions.add_parser("cut", help="copy a piece of a recording, byte for byte")
     cut.add_argument("path", type=Path, help="a recording")
-    cut.add_argument("--start", default="1970-01-01", help="first receive time, UTC, e.g. 2026-01-05T08:00")
+    cut.add_argument(
+        "--start", default="1970-01-01", help="first receive time, UTC, e.g. 2026-01-05T08:00 (ls tells the span)"
+    )
     cut.add_argument("--end", default="2200-01-01", help="first receive time not wanted any more")
     cut.add_argument("--to", required=True, type=Path, metavar="FILE", help="must end in .raw or .raw.gz and not exist")
     cut.set_defaults(run=_cut)
@@ -57,14 +60,27 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_paths(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", nargs="+", type=Path, help="a recording or a folder of them")
+    parser.add_argument(
+        "path", nargs="*", type=Path, help="a recording or a folder of them (default: tapes in the data folder)"
+    )
+
+
+def _own_folder() -> Path:
+    """Where recordings are when nobody says otherwise."""
+    from labkit.lab import home
+
+    return home() / load_config(folder=home()).data_dir / TAPES_FOLDER
+
+
+def _files(options: argparse.Namespace) -> list[Path]:
+    paths = options.path or [_own_folder()]
+    if not options.path and not paths[0].is_dir():
+        raise ConfigError(f"{paths[0]}: no recordings yet; labkit tape record SYMBOL makes some, or name a folder")
+    return [file for path in paths for file in tape_files(path)]
 
 
 def _record(options: argparse.Namespace) -> int:
-    from labkit.lab import home
-
-    config = load_config(folder=home())
-    folder: Path = options.to or home() / config.data_dir / TAPES_FOLDER
+    folder: Path = options.to or _own_folder()
     if options.minutes is not None and not options.minutes > 0:
         raise ConfigError("--minutes: must be above 0", field="--minutes")
     recorder = TapeRecorder(folder)
@@ -75,7 +91,7 @@ def _record(options: argparse.Namespace) -> int:
     for path in recorder.paths:
         print(path)
     if not recorder.frames:
-        print("labkit: not one frame arrived", file=sys.stderr)
+        print(f"labkit: not one frame arrived from {options.streams}", file=sys.stderr)
         return FOUND_FAULTS
     return 0
 
@@ -93,11 +109,22 @@ async def _record_until_told(options: argparse.Namespace, recorder: TapeRecorder
     monitor = WebSocketMonitor(options.symbol, streams=streams, clock=clock, config=config.monitor)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
+    began_ms = clock.now_ms()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     if options.minutes is not None:
         loop.call_later(options.minutes * 60, ended.set)
     with tqdm(unit=" frames", desc="recording", file=sys.stderr, disable=None) as bar:
+        told: set[tuple[str, str]] = set()
+
+        def complain(what: str, healthy: bool, cause: str) -> None:
+            # Silence would look like a quiet market; the same trouble again and again is told once.
+            if not healthy and cause and (what, cause) not in told:
+                told.add((what, cause))
+                bar.write(f"labkit: {what}: {cause}; trying again until Ctrl-C", file=sys.stderr)
+
+        monitor.on_health = complain
+        bar.write(f"labkit: {options.streams} into {options.to or _own_folder()}", file=sys.stderr)
         await monitor.start()
         try:
             while not ended.is_set():
@@ -106,6 +133,8 @@ async def _record_until_told(options: argparse.Namespace, recorder: TapeRecorder
                 # What arrived before a silence must not wait for its end.
                 recorder.flush()
                 bar.update(recorder.frames - bar.n)
+                if not recorder.frames and not told and clock.now_ms() - began_ms >= SILENT_AFTER_MS:
+                    complain("market", False, f"nothing has arrived for {SILENT_AFTER_MS // SECOND_MS} s")
                 if recorder.failure is not None:
                     raise recorder.failure
         finally:
@@ -113,7 +142,7 @@ async def _record_until_told(options: argparse.Namespace, recorder: TapeRecorder
 
 
 def _list(options: argparse.Namespace) -> int:
-    for file in [file for path in options.path for file in tape_files(path)]:
+    for file in _files(options):
         size = f"{file.stat().st_size / 1e6:>9.2f} MB" if file.is_file() else ""
         index = tape_index(file)
         if index:
@@ -140,7 +169,7 @@ def _cut(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     torn = 0
-    for file in [file for path in options.path for file in tape_files(path)]:
+    for file in _files(options):
         content = check_tape(file)
         first_ms, last_ms = content.first_ns // _NANOSECONDS, content.last_ns // _NANOSECONDS
         print(

@@ -95,7 +95,7 @@ class ClientConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     receive_window_ms: Annotated[int, Meta(ge=1, le=60_000)] = 5_000
     request_timeout_ms: PositiveInt = 10_000
     weight_share: Fraction = 0.8
-    """Share of the exchange's request weight labkit allows itself."""
+    """Share of each of the exchange's limits, weight and orders, that labkit allows itself."""
     listen_key_every_ms: PositiveInt = 20 * 60_000
     reconcile_every_ms: PositiveInt = 60_000
 
@@ -141,7 +141,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         "XRPUSDT",
         "DOGEUSDT",
     )
-    market: Annotated[str, Meta(pattern=r"^(simulated|tape)$")] = "simulated"
+    market: Annotated[str, Meta(pattern=r"^(simulated|tape|live)$")] = "simulated"
     tapes: tuple[str, ...] = ()
     seed: Annotated[int, Meta(ge=0)] = 1
     speed: Annotated[float, Meta(gt=0, le=1000)] | str = 30.0
@@ -222,6 +222,9 @@ def _merged(*sources: tuple[str, Mapping[str, Any]]) -> Config:
         for dotted, value in _flatten(values).items():
             _check_name(dotted, source)
             _set(merged, dotted, _number_if_it_is_one(value) if dotted == "speed" else value)
+    if merged.get("market") == "live":
+        # The real market is as fast as life; nobody should have to say so.
+        merged.setdefault("speed", 1.0)
     try:
         config = msgspec.convert(merged, Config, strict=False)
     except msgspec.ValidationError as error:
@@ -329,6 +332,11 @@ def _check_whole(config: Config) -> None:
         raise ConfigError("setting paper.opening_balance: must be above 0 USDT", field="paper.opening_balance")
     if len(set(config.symbols)) != len(config.symbols):
         raise ConfigError("setting symbols: a symbol is listed twice", field="symbols")
+    if config.market == "live" and config.speed != 1:
+        raise ConfigError(
+            f"setting speed: {config.speed} is not possible, a live market runs as fast as life (speed=1)",
+            field="speed",
+        )
     if config.market == "tape" and not config.tapes:
         raise ConfigError("setting tapes: market 'tape' needs at least one recording", field="tapes")
     for tape in config.tapes:

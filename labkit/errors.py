@@ -27,6 +27,7 @@ LabkitError
 ├── BreakerOpen(level)              refused by ourselves: the circuit breaker does not permit this now
 ├── WouldExceedLimit                refused by ourselves: the plan would pass a rate limit
 ├── ForbiddenHost                   refused by structure: this host may not receive that request
+├── LockBoxClosed                   refused by ourselves: this history is kept unseen, or was seen once already
 ├── LedgerError
 │   ├── LedgerDamaged               the stored history is altered or shortened; carries the first bad sequence number
 │   └── LedgerImbalance             two independent accounts of the money disagree: stop trading
@@ -186,6 +187,10 @@ class WouldExceedLimit(LabkitError):
 
 class ForbiddenHost(LabkitError):
     """The host is not on the allow-list for this kind of request."""
+
+
+class LockBoxClosed(LabkitError):
+    """The period is kept unseen until a release is judged on it, once."""
 
 
 class LedgerError(LabkitError):

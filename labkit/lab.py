@@ -26,6 +26,7 @@ from labkit.config import Config, differences, load_config
 from labkit.domain import events as ev
 from labkit.domain.clock import MINUTE_MS, utc_day
 from labkit.domain.decisions import Decision
+from labkit.domain.intervals import opens_after, opens_at_or_before
 from labkit.domain.moments import Moment, moment_ms, moment_text
 from labkit.domain.snapshot import Snapshot
 from labkit.edge.clocks import VirtualTimeLoop, run_in_virtual_time
@@ -57,6 +58,8 @@ EXIT_SECONDS = 1.5
 """A kernel that is shut down leaves its exit hooks about two and a half seconds."""
 
 REPORTS_FOLDER = "reports"
+CANDLES_SECONDS = 60.0
+"""How long to wait for candles: many of them may have to wait for request weight."""
 
 AWAITED = ("running", "decision", "position_opened", "position_closed")
 
@@ -198,7 +201,7 @@ class Lab:
         return found[0]
 
     def prices(self) -> pd.DataFrame:
-        """Live prices, one row a symbol. Prices in quote asset, `age_ms` in market milliseconds."""
+        """Live prices, one row a symbol. Units of the columns, here and below, are in `.attrs["units"]`."""
         return _frame(
             self.snapshot().symbols,
             "symbol bid_price ask_price mark_price funding_rate change_24h liquidity_score age_ms stale_because",
@@ -219,6 +222,17 @@ class Lab:
             "symbol side quantity entry_price exit_price realized_pnl commission funding net_pnl exit_reason "
             "opened_ms closed_ms",
         )
+
+    def candles(self, symbol: str, interval: str = "1m", count: int = 500) -> pd.DataFrame:
+        """The last `count` closed candles of `symbol` at the lab's own exchange, by UTC open time.
+
+        Raises:
+            ConfigError: the symbol is not traded here, or there is no such interval.
+        """
+        symbol = self._traded(symbol)
+        service, end_ms = self._running().scheduler.data_service, self._now_ms()
+        start_ms = opens_after(interval, opens_at_or_before(interval, end_ms), -count)
+        return self._host.submit(service.frame(symbol, interval, start_ms, end_ms)).result(CANDLES_SECONDS)
 
     def decisions(self) -> pd.DataFrame:
         """The latest decision on each symbol, trades not taken included."""
@@ -591,17 +605,41 @@ def _time_of(decision: Decision) -> int:
     return decision.time_ms
 
 
+UNITS = {
+    "bid_price ask_price mark_price entry_price exit_price stop_price target_price trailing_stop_price "
+    "liquidation_price": "quote asset per base asset",
+    "unrealized_pnl realized_pnl commission funding net_pnl": "quote asset",
+    "quantity": "base asset",
+    "funding_rate": "fraction of notional, paid by longs",
+    "change_24h": "fraction of the price",
+    "liquidity_score probability": "0 to 1",
+    "expected_value": "fraction of notional, after costs",
+    "leverage": "notional over equity",
+    "age_ms": "market milliseconds",
+    "opened closed due time": "UTC of the market",
+}
+_UNIT_OF = {name: unit for names, unit in UNITS.items() for name in names.split()}
+_SHOWN_PLACES = Decimal("1e-8")
+"""The exchange's own precision of an amount; an average price has no end."""
+
+
 def _frame(rows: Iterable[msgspec.Struct], columns: str) -> pd.DataFrame:
     import pandas as pd
 
     names = columns.split()
-    frame = pd.DataFrame([[getattr(row, name) for name in names] for row in rows], columns=names)
+    frame = pd.DataFrame([[_shown(getattr(row, name)) for name in names] for row in rows], columns=names)
     for name in names:
         if name in ("opened_ms", "closed_ms", "due_ms", "time_ms"):
             frame[name] = pd.to_datetime(frame[name], unit="ms", utc=True)
-    return frame.rename(columns={name: name.removesuffix("_ms") for name in names if name != "age_ms"}).set_index(
-        "symbol"
-    )
+    frame = frame.rename(columns={name: name.removesuffix("_ms") for name in names if name != "age_ms"})
+    frame.attrs["units"] = {name: _UNIT_OF[name] for name in frame.columns if name in _UNIT_OF}
+    return frame.set_index("symbol")
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, Decimal) and value != (short := value.quantize(_SHOWN_PLACES)):
+        return short
+    return value
 
 
 def _amount(name: str, value: Decimal | float) -> Decimal:

@@ -191,11 +191,19 @@ class EntriesPaused(EngineEvent, frozen=True, kw_only=True):
 
 
 class BreakerMoved(EngineEvent, frozen=True, kw_only=True):
-    """The circuit breaker changed its level."""
+    """The circuit breaker changed its level, or its silence became longer: the next start goes on from here.
+
+    Times are market ms: at `level` since `since_ms`, nothing sent before `silent_until_ms`, all trouble forgotten at
+    `trouble_until_ms`; `until_ms` is the next probe of a halted exchange.
+    """
 
     level: str
     cause: str
     until_ms: int | None = None
+    since_ms: int | None = None
+    """None in ledgers of versions that did not go on from here."""
+    silent_until_ms: int = 0
+    trouble_until_ms: int = 0
 
 
 class FeedChanged(EngineEvent, frozen=True, kw_only=True):

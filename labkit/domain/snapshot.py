@@ -175,6 +175,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     counts: Counts
     loop_lag_ms_p50: float
     loop_lag_ms_p99: float
+    feed_latency_ms_p50: float = 0.0
+    """From the exchange's time of a quote to its arrival here, in market milliseconds."""
+    feed_latency_ms_p99: float = 0.0
+    feed_handling_ms_p50: float = 0.0
+    """From the arrival of frames to their facts in the cache, in market milliseconds."""
+    feed_handling_ms_p99: float = 0.0
     entries_paused: str
     """Why new entries are paused; empty when they are allowed."""
     ledger_sequence: int

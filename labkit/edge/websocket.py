@@ -1,21 +1,22 @@
 """WebSockets over sockets: the `StreamTransport` that talks to a real address.
 
-Frames come out as the bytes that arrived. A ping goes out every 3 s and must be answered within 3 s, so that a dead
-peer is noticed although it never closes. Times in wall milliseconds.
+Frames come out as the bytes that arrived, those of one read together where they are pumped. A ping goes out every 3 s
+and must be answered within 3 s, so that a dead peer is noticed although it never closes. Times in wall milliseconds.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from labkit.edge.address import exchange_address
 from labkit.wire.transport import ConnectionLost, HandshakeRefused, NotSent, StreamConnection
 
 if TYPE_CHECKING:
-    from websockets.asyncio.client import ClientConnection
+    from labkit.edge.socket_stream import LaneConnection
+    from labkit.wire.frames import Frames
 
 PING_SECONDS = 3.0
-MAX_FRAME_BYTES = 1 << 20
 
 
 class SocketStreams:
@@ -41,6 +42,8 @@ class SocketStreams:
         from websockets.asyncio.client import connect
         from websockets.exceptions import InvalidHandshake, InvalidStatus
 
+        from labkit.edge.socket_stream import MAX_FRAME_BYTES, LaneConnection
+
         class ConnectHere(connect):
             """`connect` without following redirects: labkit talks to the host it was told, to no other."""
 
@@ -50,6 +53,7 @@ class SocketStreams:
         try:
             socket = await ConnectHere(
                 f"{self._base_url}{path_and_query}",
+                create_connection=LaneConnection,
                 compression=None,
                 proxy=None,
                 open_timeout=self._open_timeout_seconds,
@@ -67,11 +71,11 @@ class SocketStreams:
             raise ConnectionLost(f"the handshake failed: {exc}") from exc
         except OSError as exc:
             raise NotSent(f"cannot connect: {exc}") from exc
-        return _SocketStream(socket)
+        return _SocketStream(cast(LaneConnection, socket))
 
 
 class _SocketStream:
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: LaneConnection) -> None:
         from websockets.exceptions import ConnectionClosed
 
         self._socket = socket
@@ -80,10 +84,11 @@ class _SocketStream:
 
     async def receive(self) -> bytes:
         """The next frame as it arrived."""
-        try:
-            return await self._socket.recv(decode=False)
-        except self._closed as exc:
-            raise ConnectionLost(f"stream closed: {exc}") from exc
+        return await self._socket.receive()
+
+    async def pump(self, take: Callable[[Frames], None]) -> NoReturn:
+        """Hand over all frames, straight from the socket's callback."""
+        await self._socket.pump(take)
 
     async def send(self, text: str) -> None:
         try:

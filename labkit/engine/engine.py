@@ -139,6 +139,8 @@ class Engine:
         self.intents: dict[str, IntentRecord] = {}
         self.marks: dict[str, Decimal] = {}
         self.breaker_level = "NORMAL"
+        self.breaker_moved: ev.BreakerMoved | None = None
+        """Where the breaker stood when it was last heard of."""
         self.paused_by: dict[str, str] = {}
         self.day = -1
         self.day_start_equity = ZERO
@@ -234,7 +236,8 @@ class Engine:
                 trader=msgspec.convert(event.settings["trader"], TraderConfig, strict=False),
             )
         self.paused_by.pop("feed", None)
-        self.breaker_level = "NORMAL"
+        if self.breaker_moved is None:
+            self.breaker_level = "NORMAL"
         self._say("info", f"engine started, epoch {event.epoch}, {event.market} market")
         # Whatever was saved but not known to be settled is in doubt now: ask, never resend.
         commands: list[Command] = []
@@ -636,9 +639,10 @@ class Engine:
         return []
 
     def _breaker_moved(self, event: ev.BreakerMoved) -> list[Command]:
-        if event.level == self.breaker_level:
+        if event.level == self.breaker_level and event.since_ms is None:
             return []
         self._touch()
+        self.breaker_moved = event if event.since_ms is not None else None
         self.breaker_level = event.level
         severity = "info" if event.level == "NORMAL" else "warning"
         self._say(severity, f"circuit breaker {event.level}: {event.cause}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,7 +43,7 @@ from labkit.errors import (
     WouldExceedLimit,
 )
 from labkit.exchange.binance_client import BinanceClient
-from labkit.exchange.circuit_breaker import BreakerLevel
+from labkit.exchange.circuit_breaker import BreakerLevel, LevelChange
 from labkit.exchange.user_stream import UserStream
 from labkit.market.data_service import DataService
 from labkit.market.websocket_monitor import PUBLIC_STREAMS, WebSocketMonitor
@@ -139,6 +140,7 @@ class UnifiedScheduler:
         self._tasks: list[asyncio.Task[None]] = []
         self._stepping = asyncio.Lock()
         self._minutes_since_checkpoint = 0
+        self._probing: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
     @property
@@ -176,6 +178,8 @@ class UnifiedScheduler:
                 raise
             if isinstance(event, (ev.OrderChanged, ev.FundingPaid, ev.WalletAdjusted, ev.Deposited)):
                 engine.check_balance()
+            # Only what is held needs every quote; all other prices are asked for.
+            self.websocket_monitor.listen_to(engine.trades)
         assert self._desk is not None
         for command in commands:
             self._desk.carry_out(command)
@@ -207,7 +211,7 @@ class UnifiedScheduler:
         self.differing_minutes = recovered.differing_minutes
         self._desk = OrderDesk(engine, self.binance_client, self.clock, self.submit)
         self.position_controller.attach(engine, self.clock, self.submit)
-        self.binance_client.on_breaker_change = self._on_breaker_change
+        await self._resume_breaker(engine)
 
         self.state_detail = "asking the exchange for its rules"
         await self.binance_client.sync_time()
@@ -224,6 +228,10 @@ class UnifiedScheduler:
                 settings={"risk": to_plain(self.config.risk), "trader": to_plain(self.config.trader)},
             )
         )
+        standing = self.binance_client.breaker.standing(self.clock.now_ms())
+        if standing.level.name != engine.breaker_level:
+            # It moved while no ledger was open to be told.
+            self._on_breaker_change(standing)
         brackets = await self.binance_client.leverage_brackets()
         self.submit(
             ev.RulesObserved(
@@ -257,6 +265,18 @@ class UnifiedScheduler:
         self._spawn("reconciliation", self._reconcile_loop())
         self._spawn("start of trading", self._begin_trading())
 
+    async def _resume_breaker(self, engine: Engine) -> None:
+        """Go on where the breaker stood, and wait for the end of a silence before anything is asked."""
+        client = self.binance_client
+        if engine.breaker_moved is not None:
+            client.resume_breaker(_level_change(engine.breaker_moved))
+        client.on_breaker_change = self._on_breaker_change
+        silent_until_ms = client.breaker.silent_until_ms
+        if silent_until_ms > self.clock.now_ms():
+            until = datetime.fromtimestamp(silent_until_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            self.state_detail = f"the exchange is asked nothing until {until} UTC: {client.breaker.cause}"
+            await self.clock.sleep_until(silent_until_ms)
+
     async def _begin_trading(self) -> None:
         """Live through history, then keep the real and virtual loops. Open positions are guarded meanwhile."""
         self.state, self.state_detail = "warming_up", "the trader lives through history"
@@ -283,11 +303,13 @@ class UnifiedScheduler:
 
     async def _wind_down(self) -> None:
         current = asyncio.current_task()
-        tasks = [task for task in self._tasks if task is not current]
+        tasks = [task for task in (*self._tasks, self._probing) if task is not None and task is not current]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
+        # Whoever goes on asking by this client tells no ledger that is closed.
+        self.binance_client.on_breaker_change = None
         if self._desk:
             await self._desk.close()
         await self.websocket_monitor.stop()
@@ -345,13 +367,23 @@ class UnifiedScheduler:
 
     async def _monitor(self, due_ms: int) -> None:
         await self.position_controller.tick()
-        if self.binance_client.breaker.level(self.clock.now_ms()) is BreakerLevel.HALTED:
-            await self.binance_client.probe()
+        breaker = self.binance_client.breaker
+        if breaker.level(self.clock.now_ms()) is not breaker.to_state().level or breaker.next_probe_ms is not None:
+            self._probe()
 
     async def _virtual(self, due_ms: int) -> None:
         monitor = self.websocket_monitor
         quotes = {s: quote for s in self.config.symbols if (quote := monitor.fresh_quote(s))}
         self.submit(ev.VirtualTicked(time_ms=self.clock.now_ms(), quotes=quotes))
+
+    def _probe(self) -> None:
+        """Let the breaker notice what time has done, and ask a halted exchange; nobody waits for its answer."""
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.get_running_loop().create_task(self._ask_whether_it_is_back(), name="probe")
+            self._probing.add_done_callback(self._on_task_done)
+
+    async def _ask_whether_it_is_back(self) -> None:
+        await self.binance_client.probe()
 
     async def _report(self, due_ms: int) -> None:
         assert self._reporter is not None
@@ -432,7 +464,7 @@ class UnifiedScheduler:
             history: dict[str, list[Bar]] = {}
             for symbol in self.config.symbols:
                 try:
-                    history[symbol] = await self.data_service.bars(symbol, "1m", start_ms, end_ms)
+                    history[symbol] = await self._history_of(symbol, start_ms, end_ms)
                 except ASKING_FAILED as error:
                     self.submit(
                         ev.FeedChanged(
@@ -443,6 +475,15 @@ class UnifiedScheduler:
             if lived:
                 self._checkpoint(lived_minutes=lived)
                 self._note_learning()
+
+    async def _history_of(self, symbol: str, start_ms: int, end_ms: int) -> list[Bar]:
+        """The bars of a span, waited for as long as the circuit breaker puts history off."""
+        while True:
+            try:
+                return await self.data_service.bars(symbol, "1m", start_ms, end_ms)
+            except BreakerOpen as refusal:
+                wait_ms = max(refusal.retry_after_ms or 0, SECOND_MS)
+                await self.clock.sleep_until(self.clock.now_ms() + wait_ms)
 
     def _checkpoint(self, *, lived_minutes: int = 0) -> None:
         trader = self.self_learning_trader
@@ -490,10 +531,16 @@ class UnifiedScheduler:
         assert self._desk is not None
         await self._desk.reconcile()
 
-    def _on_breaker_change(self, change: Any) -> None:
+    def _on_breaker_change(self, change: LevelChange) -> None:
         self.submit(
             ev.BreakerMoved(
-                time_ms=self.clock.now_ms(), level=change.level.name, cause=change.cause, until_ms=change.next_probe_ms
+                time_ms=self.clock.now_ms(),
+                level=change.level.name,
+                cause=change.cause,
+                until_ms=change.next_probe_ms,
+                since_ms=change.since_ms,
+                silent_until_ms=change.silent_until_ms,
+                trouble_until_ms=change.trouble_until_ms,
             )
         )
 
@@ -517,6 +564,20 @@ class UnifiedScheduler:
         self.state, self.failure = "failed", error
         self.state_detail = f"{part}: {type(error).__name__}: {error}"
         self._ending = asyncio.get_running_loop().create_task(self._wind_down())
+
+
+def _level_change(event: ev.BreakerMoved) -> LevelChange:
+    level = BreakerLevel[event.level]
+    return LevelChange(
+        time_ms=event.time_ms,
+        before=level,
+        level=level,
+        cause=event.cause,
+        since_ms=event.since_ms or event.time_ms,
+        next_probe_ms=event.until_ms,
+        silent_until_ms=event.silent_until_ms,
+        trouble_until_ms=event.trouble_until_ms,
+    )
 
 
 def _monitor_interval_ms(speed: float) -> int:

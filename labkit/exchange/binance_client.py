@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -40,6 +40,7 @@ from labkit.exchange.circuit_breaker import Action, BreakerLevel, CircuitBreaker
 from labkit.exchange.credentials import Credentials
 from labkit.exchange.hosts import PRODUCTION_REST, host_kind, require_trading_host
 from labkit.exchange.rate_limits import RateLimits
+from labkit.exchange.request_plan import Forecast, PlannedCalls, in_words, planned_candles
 from labkit.wire import rest
 from labkit.wire.faults import to_error
 from labkit.wire.rest import ENDPOINTS, Endpoint, Lane, Security
@@ -76,7 +77,6 @@ class BinanceClient:
         config: patience, receive window, share of the limits.
         credentials: needed for everything that is not public data.
         base_url: where the default transport connects to.
-        breaker: a restored circuit breaker; a fresh one if None.
         on_breaker_change: told of every change of the breaker's level.
 
     Raises:
@@ -95,7 +95,6 @@ class BinanceClient:
         credentials: Credentials | None = None,
         *,
         base_url: str = PRODUCTION_REST,
-        breaker: CircuitBreaker | None = None,
         on_breaker_change: Callable[[LevelChange], None] | None = None,
     ) -> None:
         # A transport that tells an address leads there, whatever else is said; one without is in this process.
@@ -106,14 +105,14 @@ class BinanceClient:
         self._clock: Clock = clock or SystemClock()
         self._config = config or ClientConfig()
         self._credentials = credentials
-        self._breaker = breaker or CircuitBreaker()
-        self._limits = RateLimits(weight_share=self._config.weight_share)
+        self._breaker = CircuitBreaker()
+        self._limits = RateLimits(share=self._config.weight_share)
         self.on_breaker_change = on_breaker_change
         self._offset_ms = 0
         self._made_ms = self._clock.now_ms()
         self._sent_ms: dict[str, int | None] = {}
         """When each order was sent, by client order id; None while it waits for its turn."""
-        self._turns = {lane: asyncio.Lock() for lane in Lane}
+        self._turns = {action: asyncio.Lock() for action in Action}
         self._probing = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -127,7 +126,7 @@ class BinanceClient:
 
     @property
     def limits(self) -> RateLimits:
-        """The rate limits, to look at and to forecast with; they count in exchange time (`exchange_time_ms`)."""
+        """The rate limits, to look at; they count in exchange time (`exchange_time_ms`)."""
         return self._limits
 
     @property
@@ -138,6 +137,14 @@ class BinanceClient:
     def exchange_time_ms(self) -> int:
         """The exchange's clock as far as we know it, UTC ms."""
         return self._clock.now_ms() + self._offset_ms
+
+    def resume_breaker(self, change: LevelChange) -> None:
+        """Go on as a client before this one stood at `change`: what was forbidden to it stays forbidden.
+
+        A breaker that has moved since it was made knows more than its past and stays as it is.
+        """
+        if not self._breaker.since_ms:
+            self._breaker = CircuitBreaker.after(change)
 
     async def close(self) -> None:
         """Close the transport."""
@@ -188,6 +195,41 @@ class BinanceClient:
         info = rest.decode_exchange_info(await self._call("exchange_info"))
         self._limits.learn(info.rate_limits)
         return info
+
+    # What asking would cost
+
+    def forecast(self, plan: Iterable[PlannedCalls], *, within_ms: int | None = None) -> Forecast:
+        """What `plan` (of `planned_calls`, `planned_candles`) costs and when it would be through; nothing is sent.
+
+        Args:
+            within_ms: how long the plan may take; as long as the rate limits make it take if None.
+
+        Raises:
+            WouldExceedLimit: it would pass a limit: a call can never fit, would have to wait longer than calls of its
+                lane do, or the plan would not be through in time. The message has the numbers and what to do.
+        """
+        patience_ms = self._scaled_ms(self._config.request_timeout_ms)
+        forecast = self._limits.forecast(plan, self.exchange_time_ms(), patience_ms=patience_ms)
+        if within_ms is not None and forecast.duration_ms > within_ms:
+            raise WouldExceedLimit(
+                f"{forecast}, but it should be through in {in_words(within_ms)}: "
+                "ask for a shorter span or fewer symbols, or take the exchange's archives"
+            )
+        return forecast
+
+    def forecast_candles(
+        self,
+        symbols: Sequence[str],
+        interval: str,
+        start_ms: int,
+        end_ms: int,
+        *,
+        endpoint: str = "klines",
+        within_ms: int | None = None,
+    ) -> Forecast:
+        """`forecast` of fetching every candle with open time in [start_ms, end_ms) of these symbols."""
+        plan = planned_candles(symbols, interval, start_ms, end_ms, endpoint=endpoint)
+        return self.forecast([plan], within_ms=within_ms)
 
     # Market data, unsigned
 
@@ -288,6 +330,22 @@ class BinanceClient:
     async def funding_info(self) -> dict[str, rest.FundingInfo]:
         """Funding terms by symbol. A symbol that is not listed settles every 8 hours."""
         return {row.symbol: row for row in rest.decode_funding_info(await self._call("funding_info"))}
+
+    async def open_interest(self, symbol: str) -> rest.OpenInterest:
+        """All open contracts of one symbol, now."""
+        return rest.decode_open_interest(await self._call("open_interest", {"symbol": symbol}))
+
+    async def open_interest_history(
+        self,
+        symbol: str,
+        period: str = "5m",
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        limit: int | None = None,
+    ) -> list[rest.OpenInterestStatistic]:
+        """Open interest of each period of the last 30 days, oldest first; at most `limit` (500; 30 if None)."""
+        params = {"symbol": symbol, "period": period, **_span(start_ms, end_ms, limit)}
+        return list(rest.decode_open_interest_history(await self._call("open_interest_history", params)))
 
     async def trades(self, symbol: str, limit: int | None = None) -> list[Trade]:
         """The latest prints, oldest first; at most `limit` (1,000; 500 if None)."""
@@ -573,27 +631,38 @@ class BinanceClient:
             raise ConfigError(f"{endpoint.method} {endpoint.path} needs credentials", field="credentials")
 
     async def _admit(self, endpoint: Endpoint, params: Mapping[str, str], lane: Lane, action: Action) -> None:
-        """Wait for the turn of this request in its lane; first come, first served.
+        """Wait for the turn of this request among those of its kind; first come, first served.
 
         History waits as long as it takes. Everything else would rather be refused than late.
         """
-        weight = endpoint.weight(params)
-        deadline_ms = self._clock.now_ms() + self._scaled_ms(self._config.request_timeout_ms)
+        call = PlannedCalls(
+            lane=lane,
+            weight=endpoint.weight(params),
+            order_cost=endpoint.order_cost,
+            own_pool=endpoint.own_pool,
+            cancels=endpoint.cancels,
+        )
+        patience_ms = self._scaled_ms(self._config.request_timeout_ms)
         await self._pass_breaker(action)
-        async with self._turns[lane]:
+        asked_ms = self._clock.now_ms()
+        async with self._turns[action]:
             while True:
                 exchange_ms = self.exchange_time_ms()
-                wait_ms = self._limits.earliest_ms(lane, weight, endpoint.order_cost, exchange_ms) - exchange_ms
+                slow_ms = self._breaker.slow_ms(action, self._clock.now_ms())
+                wait_ms = max(slow_ms, self._limits.earliest_ms(call, exchange_ms) - exchange_ms)
+                late_ms = self._clock.now_ms() + wait_ms - asked_ms
+                if lane is not Lane.HISTORY and late_ms > patience_ms:
+                    raise WouldExceedLimit(
+                        f"{endpoint.method} {endpoint.path} would have to wait {late_ms} ms for the "
+                        + ("circuit breaker, which slows openings" if wait_ms == slow_ms > 0 else "rate limit")
+                    )
                 if wait_ms <= 0:
                     break
-                if lane is not Lane.HISTORY and self._clock.now_ms() + wait_ms > deadline_ms:
-                    raise WouldExceedLimit(
-                        f"{endpoint.method} {endpoint.path} would have to wait {wait_ms} ms for the rate limit"
-                    )
                 await self._clock.sleep_until(self._clock.now_ms() + wait_ms)
             # The exchange may have silenced us while this request waited.
             self._require_permission(action)
-            self._limits.spend(weight, endpoint.order_cost, exchange_ms)
+            self._limits.spend(call, exchange_ms)
+            self._breaker.observe_sending(self._clock.now_ms(), action)
 
     async def _pass_breaker(self, action: Action) -> None:
         self._tell(self._breaker.observe_time(self._clock.now_ms()))

@@ -1,10 +1,10 @@
 """The circuit breaker: how much may still be asked of an exchange that is not well.
 
 Pure: times come in as market milliseconds, level changes go out as values. Four levels, each a row of one table, so
-that a worse level can never permit more. Trouble is kept as the moment at which it will be forgotten: each fault
-pushes that moment away, each success pulls it nearer, and time does the rest. `HALTED` is the exception: it is left
-only through a successful probe. A ban by the exchange silences everything, closing included, until its window ends;
-at any other time closing has a lane. `BinanceClient` is the caller.
+that a worse level can never permit more, and opening is slowed before it is forbidden. Trouble is kept as the moment
+at which it will be forgotten: each fault pushes that moment away, each success pulls it nearer, and time does the
+rest. `HALTED` is the exception: it is left only through a successful probe. A ban by the exchange silences everything,
+closing included, until its window ends; at any other time closing has a lane. `BinanceClient` is the caller.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class BreakerLevel(IntEnum):
 
     NORMAL = 0
     CAUTIOUS = 1
-    """Trade, but ask for nothing that can wait."""
+    """Trade, one opening at a time, but ask for nothing that can wait."""
     REDUCE_ONLY = 2
     """Open nothing new; close, cancel and ask."""
     HALTED = 3
@@ -61,7 +61,16 @@ WORST_LEVEL_FOR = {
     Action.CLOSE: BreakerLevel.HALTED,
     Action.PROBE: BreakerLevel.HALTED,
 }
-"""The worst level at which each action still passes."""
+"""The worst level at which each action still passes.
+
+At `HALTED` only what may end the halt passes: a probe, and a close. Nothing is lost by trying a close at an exchange
+that is silent for reasons of its own, a position without its exit may lose everything, and a close that gets through
+calls for the probe at once. Not so in the window of a 429 or 418: there nothing passes, the stops that rest at the
+exchange do their work, and asking would only make the ban longer.
+"""
+
+OPENINGS_APART_MS = 2_000
+"""At `CAUTIOUS`: enough for each of a handful of symbols to enter within the patience of a request."""
 
 POINT_MS = 10_000
 """One point of trouble is forgotten in ten seconds."""
@@ -80,7 +89,7 @@ _FLOOR_MS = {level: points * POINT_MS for level, points in FLOOR_POINTS.items()}
 
 
 class BreakerState(msgspec.Struct, frozen=True, kw_only=True):
-    """All a breaker knows; save it, so that a restart does not forget a ban. Times in market milliseconds."""
+    """All a breaker knows. Times in market milliseconds."""
 
     level: BreakerLevel = BreakerLevel.NORMAL
     """The level last announced."""
@@ -94,17 +103,25 @@ class BreakerState(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing at all is sent before this."""
     next_probe_ms: int = 0
     failed_probes: int = 0
+    last_opening_ms: int | None = None
+    """When something was last sent to open a position."""
 
 
 class LevelChange(msgspec.Struct, frozen=True, kw_only=True):
-    """The breaker moved from `before` to `level` at market time `time_ms`."""
+    """The breaker moved from `before` to `level` at market time `time_ms`, or its silence became longer.
+
+    Written down, these are all a breaker after a restart must know (`CircuitBreaker.after`).
+    """
 
     time_ms: int
     before: BreakerLevel
     level: BreakerLevel
     cause: str
+    since_ms: int
     next_probe_ms: int | None
     """When a halted exchange is asked next; None at other levels."""
+    silent_until_ms: int
+    trouble_until_ms: int
 
 
 class CircuitBreaker:
@@ -114,8 +131,19 @@ class CircuitBreaker:
         self._state = state or BreakerState()
 
     @classmethod
-    def from_state(cls, state: BreakerState) -> CircuitBreaker:
-        return cls(state)
+    def after(cls, change: LevelChange) -> CircuitBreaker:
+        """The breaker as it stood at `change`: its halt and its silence hold. Good answers since then are forgotten."""
+        return cls(
+            BreakerState(
+                level=change.level,
+                since_ms=change.since_ms,
+                cause="" if change.level is BreakerLevel.NORMAL else change.cause,
+                trouble_until_ms=change.trouble_until_ms,
+                halted=change.level is BreakerLevel.HALTED,
+                silent_until_ms=change.silent_until_ms,
+                next_probe_ms=change.next_probe_ms or 0,
+            )
+        )
 
     def to_state(self) -> BreakerState:
         return self._state
@@ -126,7 +154,7 @@ class CircuitBreaker:
 
     @property
     def since_ms(self) -> int:
-        """When the level last announced began."""
+        """When the level last announced began; 0 if it never moved."""
         return self._state.since_ms
 
     @property
@@ -168,6 +196,22 @@ class CircuitBreaker:
         # Permitted again once trouble is below the floor of the first level that forbids it.
         return state.trouble_until_ms - now_ms - _FLOOR_MS[BreakerLevel(WORST_LEVEL_FOR[action] + 1)] + 1
 
+    def standing(self, now_ms: int) -> LevelChange:
+        """Where the breaker stands since it last moved, in the form of a change."""
+        return self._change(now_ms, self._state.level, self._state.cause)
+
+    def slow_ms(self, action: Action, now_ms: int) -> int:
+        """How long from `now_ms` a permitted `action` must still wait, because the one before it was just sent."""
+        last_ms = self._state.last_opening_ms
+        if action is not Action.OPEN or last_ms is None or self.level(now_ms) is BreakerLevel.NORMAL:
+            return 0
+        return max(0, last_ms + OPENINGS_APART_MS - now_ms)
+
+    def observe_sending(self, now_ms: int, action: Action) -> None:
+        """A request for `action` leaves now."""
+        if action is Action.OPEN:
+            self._state = msgspec.structs.replace(self._state, last_opening_ms=now_ms)
+
     def observe_time(self, now_ms: int) -> tuple[LevelChange, ...]:
         """Announce a level that time alone has lowered."""
         return self._announce(now_ms, "trouble is over")
@@ -206,10 +250,11 @@ class CircuitBreaker:
         if fault in DEFAULT_SILENCE_MS:
             window_ms = retry_after_ms if retry_after_ms > 0 else DEFAULT_SILENCE_MS[fault]
             silent_until_ms = max(self._state.silent_until_ms, now_ms + window_ms)
+            longer = silent_until_ms > self._state.silent_until_ms
             self._state = msgspec.structs.replace(
                 self._state, halted=True, silent_until_ms=silent_until_ms, next_probe_ms=silent_until_ms
             )
-            return changes + self._announce(now_ms, cause)
+            return changes + self._announce(now_ms, cause, longer_silence=longer)
         trouble_until_ms = max(self._state.trouble_until_ms, now_ms) + FAULT_POINTS[fault] * POINT_MS
         if fault is Fault.OVERLOADED:
             # Reduce-only is what it asks for; more often said it is not more.
@@ -234,13 +279,27 @@ class CircuitBreaker:
         wait_ms = min(LONGEST_PROBE_MS, FIRST_PROBE_MS << min(failed_probes, 16))
         self._state = msgspec.structs.replace(state, failed_probes=failed_probes, next_probe_ms=now_ms + wait_ms)
 
-    def _announce(self, now_ms: int, cause: str) -> tuple[LevelChange, ...]:
+    def _announce(self, now_ms: int, cause: str, *, longer_silence: bool = False) -> tuple[LevelChange, ...]:
         before, after = self._state.level, self.level(now_ms)
-        if before is after:
+        if before is after and not longer_silence:
             return ()
         # What brought the trouble stays its cause for as long as any of it is left.
-        kept = cause if after > before else self._state.cause
+        kept = cause if after > before or longer_silence else self._state.cause
         if after is BreakerLevel.NORMAL:
             kept = ""
-        self._state = msgspec.structs.replace(self._state, level=after, since_ms=now_ms, cause=kept)
-        return (LevelChange(time_ms=now_ms, before=before, level=after, cause=cause, next_probe_ms=self.next_probe_ms),)
+        since_ms = now_ms if before is not after else self._state.since_ms
+        self._state = msgspec.structs.replace(self._state, level=after, since_ms=since_ms, cause=kept)
+        return (self._change(now_ms, before, cause),)
+
+    def _change(self, now_ms: int, before: BreakerLevel, cause: str) -> LevelChange:
+        state = self._state
+        return LevelChange(
+            time_ms=now_ms,
+            before=before,
+            level=state.level,
+            cause=cause,
+            since_ms=state.since_ms,
+            next_probe_ms=self.next_probe_ms,
+            silent_until_ms=state.silent_until_ms,
+            trouble_until_ms=state.trouble_until_ms,
+        )

@@ -11,66 +11,66 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping
+from itertools import groupby, islice
 
-import msgspec
-
+from labkit.domain.clock import MINUTE_MS
 from labkit.errors import WouldExceedLimit
-from labkit.wire.rest import Lane, RateLimit
+from labkit.exchange.request_plan import Forecast, PlannedCalls, in_words
+from labkit.wire.rest import Lane, OwnPool, RateLimit
 
-MINUTE_MS = 60_000
 TEN_SECONDS_MS = 10_000
+OWN_POOL_MS = 5 * MINUTE_MS
 
 LANE_CEILING = {Lane.CLOSE: 1.0, Lane.CANCEL_QUERY: 0.9, Lane.OPEN: 0.8, Lane.HISTORY: 0.6}
 """Share of a pool each lane may fill it up to."""
+CANCEL_CEILING = 1.0
+"""Of a cancel: closing orders weigh nothing, so the weight that is kept free for their lane is there for it."""
 
 USED_WEIGHT_HEADER = "x-mbx-used-weight-1m"
 ORDER_COUNT_10S_HEADER = "x-mbx-order-count-10s"
 ORDER_COUNT_1M_HEADER = "x-mbx-order-count-1m"
 
 
-class PlannedCalls(msgspec.Struct, frozen=True, kw_only=True):
-    """`count` calls of one kind that somebody would like to make."""
-
-    lane: Lane
-    weight: int
-    order_cost: int = 0
-    count: int = 1
-
-
-class Forecast(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan costs and when its last call could be sent, if nothing else is asked meanwhile."""
-
-    calls: int
-    weight: int
-    order_cost: int
-    finished_ms: int
-
-
 class _Window:
     """One sliding window: what was spent in the last `length_ms`, and what others spent in the exchange's window."""
 
-    def __init__(self, length_ms: int, limit: int) -> None:
+    def __init__(self, what: str, length_ms: int, limit: int) -> None:
+        self.what = what
         self.length_ms = length_ms
         self.limit = limit
         self._spent: list[tuple[int, int]] = []
-        """(moment it is forgotten, amount), soonest first."""
+        """(moment it is forgotten, amount), soonest first; what was spent at one moment is one entry."""
+        self._total = 0
+        """Of all entries, those long forgotten but not yet dropped included."""
         self._foreign = 0
         self._foreign_until_ms = 0
 
     def copy(self) -> _Window:
-        twin = _Window(self.length_ms, self.limit)
-        twin._spent = self._spent.copy()
+        twin = _Window(self.what, self.length_ms, self.limit)
+        twin._spent, twin._total = self._spent.copy(), self._total
         twin._foreign, twin._foreign_until_ms = self._foreign, self._foreign_until_ms
         return twin
 
+    def room(self, ceiling: float) -> int:
+        """How much a lane with this ceiling may have used at any moment."""
+        return int(self.limit * ceiling)
+
     def used(self, now_ms: int) -> int:
         others = self._foreign if now_ms < self._foreign_until_ms else 0
-        return others + sum(amount for _, amount in self._spent[self._remembered_from(now_ms) :])
+        forgotten = sum(amount for _, amount in islice(self._spent, self._remembered_from(now_ms)))
+        return others + self._total - forgotten
 
     def spend(self, amount: int, now_ms: int) -> None:
-        del self._spent[: self._remembered_from(now_ms)]
-        if amount:
-            insort(self._spent, (now_ms + self.length_ms, amount))
+        forgotten = self._remembered_from(now_ms)
+        self._total += amount - sum(spent for _, spent in islice(self._spent, forgotten))
+        del self._spent[:forgotten]
+        if not amount:
+            return
+        until_ms = now_ms + self.length_ms
+        if self._spent and self._spent[-1][0] == until_ms:
+            self._spent[-1] = (until_ms, self._spent[-1][1] + amount)
+        else:
+            insort(self._spent, (until_ms, amount))
 
     def correct(self, told: int, now_ms: int) -> None:
         """The exchange counted `told` in its current calendar window: what is not ours is somebody else's."""
@@ -81,9 +81,12 @@ class _Window:
 
     def earliest_ms(self, amount: int, ceiling: float, now_ms: int) -> int:
         """The first moment at or after `now_ms` at which `amount` fits under `ceiling`."""
-        room = int(self.limit * ceiling)
+        room = self.room(ceiling)
         if amount > room:
-            raise WouldExceedLimit(f"a call of {amount} never fits: this lane may use {room} of {self.limit}")
+            raise WouldExceedLimit(
+                f"a call of {amount} {self.what} never fits: this lane may use {room} of {self.limit} "
+                f"in {in_words(self.length_ms)}; ask for less at a time (a smaller limit, one symbol)"
+            )
         if not amount:
             return now_ms
         used = self.used(now_ms)
@@ -107,15 +110,17 @@ class RateLimits:
     """The pools of one address and account.
 
     Args:
-        weight_share: fraction of the exchange's request weight labkit allows itself.
+        share: fraction of each of the exchange's limits that labkit allows itself.
     """
 
-    def __init__(self, *, weight_share: float = 0.8) -> None:
-        self._weight_share = weight_share
+    def __init__(self, *, share: float = 0.8) -> None:
+        self._share = share
         # What production grants; `learn` replaces it by what this exchange says.
-        self._weight = _Window(MINUTE_MS, int(2_400 * weight_share))
-        self._orders_10s = _Window(TEN_SECONDS_MS, 300)
-        self._orders_1m = _Window(MINUTE_MS, 1_200)
+        self._weight = _Window("weight", MINUTE_MS, int(2_400 * share))
+        self._orders_10s = _Window("orders", TEN_SECONDS_MS, int(300 * share))
+        self._orders_1m = _Window("orders", MINUTE_MS, int(1_200 * share))
+        # These the exchange documents but never lists.
+        self._own = {pool: _Window(pool.name.lower(), OWN_POOL_MS, int(pool.value * share)) for pool in OwnPool}
 
     @property
     def weight_limit(self) -> int:
@@ -135,11 +140,11 @@ class RateLimits:
         for told in rate_limits:
             match told.kind, told.interval, told.interval_count:
                 case "REQUEST_WEIGHT", "MINUTE", 1:
-                    self._weight.limit = int(told.limit * self._weight_share)
+                    self._weight.limit = int(told.limit * self._share)
                 case "ORDERS", "MINUTE", 1:
-                    self._orders_1m.limit = told.limit
+                    self._orders_1m.limit = int(told.limit * self._share)
                 case "ORDERS", "SECOND", 10:
-                    self._orders_10s.limit = told.limit
+                    self._orders_10s.limit = int(told.limit * self._share)
 
     def observe(self, headers: Mapping[str, str], now_ms: int) -> None:
         """Correct the pools by the counts in a reply's headers (names in lower case)."""
@@ -152,41 +157,85 @@ class RateLimits:
             if told.isascii() and told.isdigit() and len(told) < 10:
                 window.correct(int(told), now_ms)
 
-    def earliest_ms(self, lane: Lane, weight: int, order_cost: int, now_ms: int) -> int:
-        """The first moment at or after `now_ms` at which this call may be sent.
+    def earliest_ms(self, call: PlannedCalls, now_ms: int) -> int:
+        """The first moment at or after `now_ms` at which one such call may be sent.
 
         Raises:
             WouldExceedLimit: the call is larger than its lane may ever use.
         """
-        ceiling = LANE_CEILING[lane]
-        return max(
-            self._weight.earliest_ms(weight, ceiling, now_ms),
-            self._orders_10s.earliest_ms(order_cost, ceiling, now_ms),
-            self._orders_1m.earliest_ms(order_cost, ceiling, now_ms),
-        )
+        ceiling = _ceiling(call)
+        return max(window.earliest_ms(amount, ceiling, now_ms) for window, amount in self._costs(call))
 
-    def spend(self, weight: int, order_cost: int, now_ms: int) -> None:
-        """Count a call that is being sent at `now_ms`."""
-        self._weight.spend(weight, now_ms)
-        self._orders_10s.spend(order_cost, now_ms)
-        self._orders_1m.spend(order_cost, now_ms)
+    def spend(self, call: PlannedCalls, now_ms: int, *, times: int = 1) -> None:
+        """Count one such call, or `times` of them, sent at `now_ms`."""
+        for window, amount in self._costs(call):
+            window.spend(amount * times, now_ms)
 
-    def forecast(self, plan: Iterable[PlannedCalls], now_ms: int) -> Forecast:
+    def forecast(self, plan: Iterable[PlannedCalls], now_ms: int, *, patience_ms: int) -> Forecast:
         """What `plan` costs and when it would be through, starting at `now_ms`; nothing is spent.
 
+        Args:
+            patience_ms: how long a call that is not history waits for its turn.
+
         Raises:
-            WouldExceedLimit: one of the calls is larger than its lane may ever use.
+            WouldExceedLimit: a call is larger than its lane may ever use, or would have to wait longer than it may.
         """
-        trial = RateLimits(weight_share=self._weight_share)
-        trial._weight = self._weight.copy()
-        trial._orders_10s = self._orders_10s.copy()
-        trial._orders_1m = self._orders_1m.copy()
-        calls = weight = order_cost = 0
-        for planned in plan:
-            for _ in range(planned.count):
-                now_ms = trial.earliest_ms(planned.lane, planned.weight, planned.order_cost, now_ms)
-                trial.spend(planned.weight, planned.order_cost, now_ms)
-            calls += planned.count
-            weight += planned.weight * planned.count
-            order_cost += planned.order_cost * planned.count
-        return Forecast(calls=calls, weight=weight, order_cost=order_cost, finished_ms=now_ms)
+        trial = self._copy()
+        calls = weight = orders = 0
+        moment_ms = now_ms
+        for planned, alike in groupby(plan):
+            count = left = planned.count * sum(1 for _ in alike)
+            while left:
+                turn_ms = trial.earliest_ms(planned, moment_ms)
+                if planned.lane is not Lane.HISTORY and turn_ms - moment_ms > patience_ms:
+                    raise WouldExceedLimit(trial._too_many(planned, count, count - left + 1, moment_ms, patience_ms))
+                moment_ms = turn_ms
+                together = trial._fitting(planned, left, moment_ms)
+                trial.spend(planned, moment_ms, times=together)
+                left -= together
+            calls += count
+            weight += planned.weight * count
+            orders += planned.order_cost * count
+        return Forecast(calls=calls, weight=weight, orders=orders, begins_ms=now_ms, finished_ms=moment_ms)
+
+    def _copy(self) -> RateLimits:
+        twin = RateLimits(share=self._share)
+        twin._weight = self._weight.copy()
+        twin._orders_10s, twin._orders_1m = self._orders_10s.copy(), self._orders_1m.copy()
+        twin._own = {pool: window.copy() for pool, window in self._own.items()}
+        return twin
+
+    def _costs(self, call: PlannedCalls) -> list[tuple[_Window, int]]:
+        """Every pool with what one call takes from it."""
+        own = [] if call.own_pool is None else [(self._own[call.own_pool], 1)]
+        return [
+            (self._weight, call.weight),
+            (self._orders_10s, call.order_cost),
+            (self._orders_1m, call.order_cost),
+            *own,
+        ]
+
+    def _fitting(self, call: PlannedCalls, left: int, now_ms: int) -> int:
+        """How many of `left` such calls fit at `now_ms`, where one does."""
+        ceiling = _ceiling(call)
+        rooms = (
+            (window.room(ceiling) - window.used(now_ms)) // amount for window, amount in self._costs(call) if amount
+        )
+        return min([left, *rooms])
+
+    def _too_many(self, call: PlannedCalls, count: int, number: int, now_ms: int, patience_ms: int) -> str:
+        ceiling = _ceiling(call)
+        costs = [(window, amount) for window, amount in self._costs(call) if amount]
+        window, amount = max(costs, key=lambda cost: cost[0].earliest_ms(cost[1], ceiling, now_ms))
+        room = window.room(ceiling)
+        span = in_words(window.length_ms)
+        return (
+            f"{count:,} calls of {amount} {window.what} would pass the limit: this lane may use {room:,} of "
+            f"{window.limit:,} in {span}, so call {number:,} would have to wait "
+            f"{in_words(window.earliest_ms(amount, ceiling, now_ms) - now_ms)}, and only history waits longer than "
+            f"{in_words(patience_ms)}; make at most {room // amount:,} such calls in {span}"
+        )
+
+
+def _ceiling(call: PlannedCalls) -> float:
+    return CANCEL_CEILING if call.cancels else LANE_CEILING[call.lane]

@@ -27,7 +27,8 @@ from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.intervals import opens_at_or_before
 from labkit.domain.moments import moment_ms
 from labkit.errors import ArchiveUnreachable, DataFileError
-from labkit.market.lake import METRICS_EVERY_MS, Series, off_grid
+from labkit.market.history_kinds import METRICS_EVERY_MS, Series
+from labkit.market.lake_rows import off_grid
 from labkit.wire.transport import ConnectionLost, HttpRequest, HttpTransport, NotSent
 
 if TYPE_CHECKING:

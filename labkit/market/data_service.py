@@ -7,106 +7,28 @@ notebooks and `labkit data` call it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from decimal import Decimal
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from labkit.domain.clock import HOUR_MS, MINUTE_MS
 from labkit.domain.intervals import candles_between, opens_after, opens_at_or_after, opens_at_or_before
-from labkit.domain.market_events import Bar, Trade
+from labkit.domain.market_events import Bar
 from labkit.domain.moments import Moment, moment_ms
-from labkit.errors import ArchiveUnreachable, ConfigError, DataFileError, RemoteProtocolError
-from labkit.market.bulk_files import (
-    Archive,
-    ArchiveFile,
-    ArchiveLog,
-    archives_for,
-    days_of,
-    fetch_archive,
-    read_archive,
-)
-from labkit.market.lake import KLINES, Gap, Lake, Merge, Series, missing_candles
-from labkit.wire.rest import FundingRate
+from labkit.errors import ConfigError
+from labkit.market.bulk_files import Archive
+from labkit.market.history_kinds import KLINES, Series
+from labkit.market.history_pull import Progress, Pull, PullReport
+from labkit.market.history_rows import bars_of, table_of
+from labkit.market.history_source import ENDPOINTS, HistorySource, Page, pages_of
+from labkit.market.lake import Lake
+from labkit.market.lake_rows import Gap, Merge, missing_candles
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    import pyarrow as pa
 
-PAGE = 1_500
-"""The most candles the exchange gives in one answer."""
-FULL_PAGE = 1_000
-"""The most funding rates or aggregate trades in one answer."""
-PAGES_KEPT_BACK = 30
-"""So many pages are added to the lake at once; what a broken pull has fetched before is not fetched again."""
-AGG_TRADES_REACH_MS = 48 * HOUR_MS
-"""How far back the exchange tells aggregate trades."""
-AGG_TRADES_SPAN_MS = HOUR_MS - 1
-
-_NUMBERS = ("open", "high", "low", "close", "volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume")
-
-Progress = Callable[[int, int], None]
-"""Told how much of a pull is done, of how much: market milliseconds."""
-
-
-class HistorySource(Protocol):
-    """Who can be asked for history; `BinanceClient` is one. Spans include both ends; the oldest `limit` are told."""
-
-    async def klines(
-        self,
-        symbol: str,
-        interval: str,
-        *,
-        start_ms: int | None = None,
-        end_ms: int | None = None,
-        limit: int = 500,
-    ) -> list[Bar]:
-        """Candles by open time; the last may be still open."""
-        ...
-
-    async def mark_price_klines(
-        self, symbol: str, interval: str, *, start_ms: int | None = None, end_ms: int | None = None, limit: int = 500
-    ) -> list[Bar]:
-        """The same of the mark price."""
-        ...
-
-    async def index_price_klines(
-        self, symbol: str, interval: str, *, start_ms: int | None = None, end_ms: int | None = None, limit: int = 500
-    ) -> list[Bar]:
-        """The same of the index price."""
-        ...
-
-    async def funding_rate(
-        self, symbol: str, *, start_ms: int | None = None, end_ms: int | None = None, limit: int = 100
-    ) -> list[FundingRate]:
-        """Settled funding rates."""
-        ...
-
-    async def agg_trades(
-        self, symbol: str, *, start_ms: int | None = None, end_ms: int | None = None, limit: int = 500
-    ) -> list[Trade]:
-        """Aggregate trades of at most an hour."""
-        ...
-
-    def exchange_time_ms(self) -> int:
-        """The exchange's clock: what tells a closed candle from one that is still running."""
-        ...
-
-
-class PullReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a pull brought. `gaps` are what nobody had; `refused` archives were damaged or did not match."""
-
-    series: Series
-    merge: Merge = Merge()
-    gaps: tuple[Gap, ...] = ()
-    archives_used: tuple[str, ...] = ()
-    archives_missing: tuple[str, ...] = ()
-    archives_changed: tuple[str, ...] = ()
-    """Archives the exchange has replaced since they were used before."""
-    refused: tuple[str, ...] = ()
+KEPT_ROWS = 45_000
+"""So many rows are added to the lake at once; what a broken pull has fetched before is not fetched again."""
 
 
 class DataService:
@@ -134,7 +56,7 @@ class DataService:
         `.attrs["gaps"]`; `columns` chooses some. `start` and `end` are UTC ms, dates or ISO text.
 
         Raises:
-            ConfigError: there is no lake, no such interval or column.
+            ConfigError: there is no lake, nothing of this series in it, no such interval or column.
         """
         return self._candles("klines", symbol, interval, start, end, columns)
 
@@ -158,9 +80,20 @@ class DataService:
         """Open interest and long/short ratios, by the time at which each could be known: safe to join on."""
         return self._rows("metrics", symbol, start, end)
 
-    def _rows(self, kind_name: str, symbol: str, start: Moment, end: Moment) -> pd.DataFrame:
+    def open_interest(self, symbol: str, start: Moment, end: Moment) -> pd.DataFrame:
+        """Open interest every five minutes, in base and in quote asset, by the time at which each could be known.
+
+        Not by the exchange's label, which since 2026-06-25 names the start of the five minutes a row tells about:
+        joined on that, a row would tell five minutes of the future.
+        """
+        return self._rows("metrics", symbol, start, end, ("open_interest", "open_interest_value"))
+
+    def _rows(
+        self, kind_name: str, symbol: str, start: Moment, end: Moment, columns: Sequence[str] | None = None
+    ) -> pd.DataFrame:
         series = Series(kind_name, symbol)
-        return self._kept().that_exists().frame(series, moment_ms(start, field="start"), moment_ms(end, field="end"))
+        start_ms, end_ms = moment_ms(start, field="start"), moment_ms(end, field="end")
+        return self._kept().that_has(series).frame(series, start_ms, end_ms, columns)
 
     def _candles(
         self,
@@ -173,7 +106,7 @@ class DataService:
     ) -> pd.DataFrame:
         series = Series(kind_name, symbol, interval)
         start_ms, end_ms = moment_ms(start, field="start"), moment_ms(end, field="end")
-        frame = self._kept().that_exists().frame(series, start_ms, end_ms, columns)
+        frame = self._kept().that_has(series).frame(series, start_ms, end_ms, columns)
         first_ms, last_ms = (opens_at_or_after(interval, moment) for moment in (start_ms, end_ms))
         times = frame.index.as_unit("ms").asi8
         frame.attrs["gaps"] = tuple(missing_candles(series, times, first_ms, last_ms)) if last_ms > first_ms else ()
@@ -192,15 +125,17 @@ class DataService:
         Bars that do not exist are left out and listed in `gaps`.
 
         Raises:
-            ConfigError: an interval nobody knows.
+            ConfigError: an interval nobody knows, or neither a lake that has the series nor an exchange to ask.
             RemoteProtocolError: the exchange answered with candles that were not asked for.
             ExchangeError: the exchange refused; see `BinanceClient.klines`.
         """
         series = Series("klines", symbol, interval)
         first_ms, last_ms = self._closed_span(interval, start_ms, end_ms)
         known: dict[int, Bar] = {}
+        if self._client is None:
+            self._kept().that_has(series)
         if self._lake is not None:
-            known = {bar.open_time_ms: bar for bar in _bars(series, self._lake.read(series, first_ms, last_ms))}
+            known = {bar.open_time_ms: bar for bar in bars_of(series, self._lake.read(series, first_ms, last_ms))}
         if self._client is not None:
             for gap in _missing(series, sorted(known), first_ms, last_ms):
                 known |= {bar.open_time_ms: bar for bar in await self._fetch(series, gap.start_ms, gap.end_ms)}
@@ -245,6 +180,7 @@ class DataService:
         archive: Archive | None = None,
         now_ms: int | None = None,
         again: bool = False,
+        within_ms: int | None = None,
         progress: Progress | None = None,
     ) -> PullReport:
         """Bring [start, end) of `series` into the lake: from the archive first, the rest from the exchange.
@@ -254,9 +190,11 @@ class DataService:
 
         Args:
             now_ms: what tells a closed candle from a running one; the exchange's clock if None.
+            within_ms: how long the exchange's rate limits may make asking it for candles take; any time if None.
 
         Raises:
             ConfigError: there is no lake, or neither an archive nor an exchange to ask.
+            WouldExceedLimit: it would take longer than `within_ms`; the exchange was not asked anything yet.
             ArchiveUnreachable: the archive gives no answer. Files that are damaged are left out and told.
             ExchangeError: the exchange refused; what came before is kept.
         """
@@ -265,14 +203,46 @@ class DataService:
         if now_ms is None:
             now_ms = self._asked().exchange_time_ms()
         start_ms, end_ms = moment_ms(start, field="start"), min(moment_ms(end, field="end"), now_ms)
-        pull = _Pull(self._kept(), series, start_ms, end_ms, progress or _tell_nobody)
+        pull = Pull(self._kept(), series, start_ms, end_ms, progress or _tell_nobody)
         if archive is not None:
             await pull.from_archive(archive, now_ms, again=again)
-        if self._client is not None and series.kind_name != "metrics":
-            for from_ms, to_ms in [(start_ms, end_ms)] if again else pull.missing():
-                pull.merge += await self._fetch_rows(series, from_ms, to_ms, pull)
+        if self._client is not None:
+            spans = [(start_ms, end_ms)] if again else pull.missing()
+            if series.kind.has_interval:
+                spans = [self._closed_span(series.interval, from_ms, to_ms) for from_ms, to_ms in spans]
+            self._forecast(series, spans, within_ms)
+            for from_ms, to_ms in spans:
+                pull.merge += await self._keep(series, pages_of(self._client, series, from_ms, to_ms), pull.done)
         pull.finished()
         return pull.report()
+
+    def forecast(self, series: Series, start: Moment, end: Moment, *, within_ms: int | None = None) -> str:
+        """What asking the exchange for what the lake lacks of some candles would cost, in words; nothing is sent.
+
+        Raises:
+            ConfigError: there is no lake, or no exchange to ask.
+            WouldExceedLimit: the rate limits would not let it be through `within_ms` from now.
+        """
+        start_ms, end_ms = moment_ms(start, field="start"), moment_ms(end, field="end")
+        spans = Pull(self._kept(), series, start_ms, end_ms, _tell_nobody).missing()
+        return self._forecast(series, spans, within_ms)
+
+    def _forecast(self, series: Series, spans: Sequence[tuple[int, int]], within_ms: int | None) -> str:
+        if not series.kind.has_interval or not spans:
+            return ""
+        # Told as one span of as many candles; a page more for every gap does not matter.
+        count = sum(candles_between(series.interval, from_ms, to_ms) for from_ms, to_ms in spans)
+        last_ms = spans[-1][1]
+        return str(
+            self._asked().forecast_candles(
+                (series.symbol,),
+                series.interval,
+                opens_after(series.interval, last_ms, -count),
+                last_ms,
+                endpoint=ENDPOINTS[series.kind_name],
+                within_ms=within_ms,
+            )
+        )
 
     def _asked(self) -> HistorySource:
         if self._client is None:
@@ -290,274 +260,34 @@ class DataService:
         """Closed candles with open time in [start_ms, end_ms), from the exchange; the lake keeps them too."""
         bars: list[Bar] = []
 
-        async def keep(rows: list[Bar]) -> None:
-            bars.extend(rows)
-            if self._lake is not None:
-                self._lake.add(series, table_of_bars(rows), "rest")
+        async def noted() -> AsyncIterator[Page]:
+            async for page in pages_of(self._asked(), series, start_ms, end_ms):
+                bars.extend(page.rows)
+                yield page
 
-        await self._fetch_candles(series, start_ms, end_ms, keep)
+        await self._keep(series, noted(), _tell_nobody)
         return bars
 
-    async def _fetch_rows(self, series: Series, start_ms: int, end_ms: int, pull: _Pull) -> Merge:
-        """Ask the exchange for [start_ms, end_ms) and put it into the lake as it comes, page by page."""
-        merge = Merge()
-
-        async def keep(rows: list[Bar]) -> None:
-            nonlocal merge
-            merge += pull.lake.add(series, table_of_bars(rows), "rest")
-            pull.done(rows[-1].open_time_ms)
-
-        if series.kind.has_interval:
-            first_ms, last_ms = self._closed_span(series.interval, start_ms, end_ms)
-            await self._fetch_candles(series, first_ms, last_ms, keep)
-        elif series.kind_name == "funding":
-            merge += await self._fetch_funding(series, start_ms, end_ms, pull)
-        else:
-            merge += await self._fetch_agg_trades(series, start_ms, end_ms, pull)
-        return merge
-
-    async def _fetch_candles(
-        self, series: Series, start_ms: int, end_ms: int, keep: Callable[[list[Bar]], Awaitable[None]]
-    ) -> None:
-        """Closed candles with open time in [start_ms, end_ms), page by page, until there are no more."""
-        client, interval = self._asked(), series.interval
-        if series.kind_name == "klines":
-            ask = client.klines
-        else:
-            ask = client.mark_price_klines if series.kind_name == "mark_klines" else client.index_price_klines
-        bars: list[Bar] = []
-        next_ms = start_ms
+    async def _keep(self, series: Series, pages: AsyncIterator[Page], reached: Callable[[int], None]) -> Merge:
+        """Put what comes into the lake, many pages at once; whatever breaks that off, what came is kept."""
+        merge, rows = Merge(), list[Any]()
         try:
-            while next_ms < end_ms:
-                limit = min(PAGE, candles_between(interval, next_ms, end_ms))
-                page = await ask(
-                    series.symbol, interval, start_ms=next_ms, end_ms=opens_after(interval, end_ms, -1), limit=limit
-                )
-                for bar in page:
-                    if (
-                        (bar.symbol, bar.interval) != (series.symbol, interval)
-                        or opens_at_or_before(interval, bar.open_time_ms) != bar.open_time_ms
-                        or bar.close_time_ms != opens_after(interval, bar.open_time_ms) - 1
-                    ):
-                        raise RemoteProtocolError(
-                            f"asked for {series}, got {bar.symbol} {bar.interval} {bar.open_time_ms}"
-                        )
-                # Page edges are inclusive and servers differ: take only what comes next, in order.
-                new = {bar.open_time_ms: bar for bar in page if next_ms <= bar.open_time_ms < end_ms and bar.closed}
-                if not new:
-                    break
-                bars += [new[open_time_ms] for open_time_ms in sorted(new)]
-                next_ms = opens_after(interval, bars[-1].open_time_ms)
-                if len(bars) >= PAGES_KEPT_BACK * PAGE:
-                    await keep(bars)
-                    bars = []
+            async for page in pages:
+                rows += page.rows
+                reached(page.reached_ms)
+                if len(rows) >= KEPT_ROWS:
+                    rows, full = [], rows
+                    merge += self._add(series, full)
         finally:
-            # Whatever broke the pull off, what was fetched is kept.
-            if bars:
-                await keep(bars)
-
-    async def _fetch_funding(self, series: Series, start_ms: int, end_ms: int, pull: _Pull) -> Merge:
-        merge, next_ms = Merge(), start_ms
-        while next_ms < end_ms:
-            page = await self._asked().funding_rate(series.symbol, start_ms=next_ms, end_ms=end_ms - 1, limit=FULL_PAGE)
-            page = [rate for rate in page if next_ms <= rate.funding_time_ms < end_ms]
-            if not page:
-                break
-            merge += pull.lake.add(series, table_of_rates(page), "rest")
-            next_ms = max(rate.funding_time_ms for rate in page) + 1
-            pull.done(next_ms)
+            merge += self._add(series, rows)
         return merge
 
-    async def _fetch_agg_trades(self, series: Series, start_ms: int, end_ms: int, pull: _Pull) -> Merge:
-        client = self._asked()
-        merge, pages = Merge(), list[Trade]()
-        next_ms = max(start_ms, client.exchange_time_ms() - AGG_TRADES_REACH_MS)
-        try:
-            while next_ms < end_ms:
-                last_ms = min(next_ms + AGG_TRADES_SPAN_MS, end_ms) - 1
-                page = await client.agg_trades(series.symbol, start_ms=next_ms, end_ms=last_ms, limit=FULL_PAGE)
-                pages += [trade for trade in page if next_ms <= trade.trade_time_ms <= last_ms]
-                if len(page) < FULL_PAGE:
-                    next_ms = last_ms + 1
-                elif page[-1].trade_time_ms > next_ms:
-                    # The last millisecond of a full page may go on in the next one; the lake keeps each id once.
-                    next_ms = page[-1].trade_time_ms
-                else:
-                    raise RemoteProtocolError(f"{series}: more than {FULL_PAGE} trades in the millisecond {next_ms}")
-                pull.done(next_ms)
-                if len(pages) >= PAGES_KEPT_BACK * FULL_PAGE:
-                    merge += pull.lake.add(series, table_of_trades(pages), "rest")
-                    pages = []
-        finally:
-            if pages:
-                merge += pull.lake.add(series, table_of_trades(pages), "rest")
-        return merge
+    def _add(self, series: Series, rows: list[Any]) -> Merge:
+        return self._lake.add(series, table_of(series, rows), "rest") if rows and self._lake is not None else Merge()
 
 
-def _tell_nobody(_done_ms: int, _of_ms: int) -> None:
+def _tell_nobody(*_: int) -> None:
     """Nobody watches."""
-
-
-class _Pull:
-    """One pull on its way."""
-
-    def __init__(self, lake: Lake, series: Series, start_ms: int, end_ms: int, progress: Progress) -> None:
-        self.lake = lake
-        self.merge = Merge()
-        self._series, self._start_ms, self._end_ms = series, start_ms, end_ms
-        self._progress = progress
-        self._log = ArchiveLog(lake.folder)
-        self._used: list[ArchiveFile] = []
-        self._missing: list[str] = []
-        self._changed: list[str] = []
-        self._refused: list[str] = []
-
-    async def from_archive(self, archive: Archive, now_ms: int, *, again: bool) -> None:
-        known = self._log.digests()
-        waiting = archives_for(self._series, self._start_ms, self._end_ms, now_ms)
-        while waiting:
-            file = waiting.pop(0)
-            if not again and (file.path in known or self._is_complete(file)):
-                self._used.append(file)
-                self.done(file.end_ms)
-                continue
-            try:
-                fetched = await fetch_archive(archive, file)
-                if fetched is None:
-                    # A month that is not out yet, or has no file of its own, may be there day by day.
-                    days = days_of(file) if file.is_monthly else []
-                    waiting = days + waiting
-                    if not days:
-                        self._missing.append(file.path)
-                    continue
-                content, digest = fetched
-                if known.get(file.path) != digest:
-                    if file.path in known:
-                        self._changed.append(file.path)
-                    self.merge += self.lake.add(self._series, read_archive(content, file), "archive")
-                    self._log.add(file.path, digest)
-            except ArchiveUnreachable:
-                raise
-            except DataFileError as error:
-                self._refused.append(str(error) if error.path else f"{file.path}: {error}")
-                continue
-            self._used.append(file)
-            self.done(file.end_ms)
-
-    def _is_complete(self, file: ArchiveFile) -> bool:
-        """Whether the lake has every candle of the archive already."""
-        if not self._series.kind.has_interval:
-            return False
-        interval = self._series.interval
-        first_ms, last_ms = (opens_at_or_after(interval, moment) for moment in (file.start_ms, file.end_ms))
-        times = self.lake.times(self._series, first_ms, last_ms)
-        return len(times) == candles_between(interval, first_ms, last_ms)
-
-    def missing(self) -> list[tuple[int, int]]:
-        """The spans that still have to be asked for."""
-        if self._series.kind.has_interval:
-            return [(gap.start_ms, gap.end_ms) for gap in self._gaps()]
-        spans, next_ms = [], self._start_ms
-        for file in sorted(self._used, key=lambda file: file.start_ms):
-            if file.start_ms > next_ms:
-                spans.append((next_ms, file.start_ms))
-            next_ms = max(next_ms, file.end_ms)
-        return [*spans, (next_ms, self._end_ms)] if next_ms < self._end_ms else spans
-
-    def _gaps(self) -> list[Gap]:
-        series = self._series
-        if not series.kind.has_interval:
-            return [
-                gap for gap in self.lake.gaps(series) if gap.end_ms > self._start_ms and gap.start_ms < self._end_ms
-            ]
-        first_ms = opens_at_or_after(series.interval, self._start_ms)
-        # A candle that is still running is not missing.
-        last_ms = opens_at_or_before(series.interval, self._end_ms)
-        if last_ms <= first_ms:
-            return []
-        return missing_candles(series, self.lake.times(series, first_ms, last_ms), first_ms, last_ms)
-
-    def done(self, reached_ms: int) -> None:
-        whole_ms = max(0, self._end_ms - self._start_ms)
-        self._progress(min(max(0, reached_ms - self._start_ms), whole_ms), whole_ms)
-
-    def finished(self) -> None:
-        self.done(self._end_ms)
-
-    def report(self) -> PullReport:
-        return PullReport(
-            series=self._series,
-            merge=self.merge,
-            gaps=tuple(self._gaps()),
-            archives_used=tuple(file.path for file in self._used),
-            archives_missing=tuple(self._missing),
-            archives_changed=tuple(self._changed),
-            refused=tuple(self._refused),
-        )
-
-
-# --------------------------------------------------------------------------------------------------- rows and structs
-
-
-def table_of_bars(bars: Sequence[Bar]) -> pa.Table:
-    """Candles as rows for the lake, which takes the columns its kind has."""
-    import pyarrow as pa
-
-    columns: dict[str, object] = {"open_time": pa.array([bar.open_time_ms for bar in bars], pa.int64())}
-    columns |= {name: pa.array([float(getattr(bar, name)) for bar in bars], pa.float64()) for name in _NUMBERS}
-    columns["trade_count"] = pa.array([bar.trade_count for bar in bars], pa.int64())
-    return pa.table(columns)
-
-
-def table_of_rates(rates: Sequence[FundingRate]) -> pa.Table:
-    """Settled funding rates as rows for the lake."""
-    import pyarrow as pa
-
-    return pa.table(
-        {
-            "funding_time": pa.array([rate.funding_time_ms // MINUTE_MS * MINUTE_MS for rate in rates], pa.int64()),
-            "funding_rate": pa.array([float(rate.funding_rate) for rate in rates], pa.float64()),
-            # The exchange did not keep every mark price; it tells those as 0.
-            "mark_price": pa.array([float(rate.mark_price) or None for rate in rates], pa.float64()),
-        }
-    )
-
-
-def table_of_trades(trades: Sequence[Trade]) -> pa.Table:
-    """Aggregate trades as rows for the lake."""
-    import pyarrow as pa
-
-    return pa.table(
-        {
-            "agg_trade_id": pa.array([trade.trade_id for trade in trades], pa.int64()),
-            "transact_time": pa.array([trade.trade_time_ms for trade in trades], pa.int64()),
-            "price": pa.array([float(trade.price) for trade in trades], pa.float64()),
-            "quantity": pa.array([float(trade.quantity) for trade in trades], pa.float64()),
-            "is_buyer_maker": pa.array([trade.buyer_is_maker for trade in trades], pa.bool_()),
-        }
-    )
-
-
-def _bars(series: Series, rows: pa.Table) -> list[Bar]:
-    """The rows that tell everything as bars: every number as the shortest decimal it is, which is what was told."""
-    import pyarrow as pa
-
-    whole = rows.drop_null()
-    times = whole["open_time"].cast(pa.int64()).to_pylist()
-    numbers = {name: [Decimal(repr(value)) for value in whole[name].to_pylist()] for name in _NUMBERS}
-    return [
-        Bar(
-            symbol=series.symbol,
-            interval=series.interval,
-            open_time_ms=open_time_ms,
-            close_time_ms=opens_after(series.interval, open_time_ms) - 1,
-            trade_count=trade_count,
-            **dict(zip(_NUMBERS, values, strict=True)),
-        )
-        for open_time_ms, trade_count, *values in zip(
-            times, whole["trade_count"].to_pylist(), *(numbers[name] for name in _NUMBERS), strict=True
-        )
-    ]
 
 
 def _missing(series: Series, times: Sequence[int], start_ms: int, end_ms: int) -> list[Gap]:

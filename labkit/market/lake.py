@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -23,179 +22,42 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from labkit.domain.clock import DAY_MS, HOUR_MS, MINUTE_MS
-from labkit.domain.intervals import WEEK_MS, check_interval, opens_after, opens_at_or_before
+from labkit.domain.clock import DAY_MS
+from labkit.domain.intervals import opens_after
 from labkit.errors import ConfigError, DataFileError
+from labkit.market.history_kinds import (
+    KINDS,
+    KLINES,
+    LONGEST_FUNDING_MS,
+    METRICS,
+    METRICS_EVERY_MS,
+    Column,
+    Kind,
+    Series,
+)
+from labkit.market.lake_rows import (
+    SCHEMA_VERSION,
+    VERSION_KEY,
+    Gap,
+    Merge,
+    conform,
+    merged_with,
+    metadata_of,
+    missing_candles,
+    problems_of,
+    schema_of,
+    without_duplicates,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
-SOURCES = ("import", "archive", "rest")
-"""Where a row may come from, the least trusted first: the exchange repairs in its API what its archives keep."""
-SHOWN_DISAGREEMENTS = 20
-LONGEST_FUNDING_MS = 8 * HOUR_MS
-METRICS_EVERY_MS = 5 * MINUTE_MS
 READERS = min(4, os.cpu_count() or 1)
 
-_SAFE_SYMBOL = re.compile(r"\w{1,40}")
-_VERSION_KEY = b"labkit.schema"
-
-
-class Column(msgspec.Struct, frozen=True):
-    """One column: `kind` is `time`, `number`, `count` or `flag`; only `needed` ones never hold a null."""
-
-    name: str
-    kind: str
-    unit: str
-    needed: bool = True
-
-
-class Kind(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of history. `key` tells rows apart and orders them; `time` says when they were."""
-
-    name: str
-    key: str
-    time: str
-    columns: tuple[Column, ...]
-    has_interval: bool = False
-    by_day: bool = False
-
-
-def _prices() -> tuple[Column, ...]:
-    return (
-        Column("open_time", "time", "UTC ms"),
-        *(Column(name, "number", "quote asset") for name in ("open", "high", "low", "close")),
-    )
-
-
-KLINES = Kind(
-    name="klines",
-    key="open_time",
-    time="open_time",
-    has_interval=True,
-    columns=(
-        *_prices(),
-        Column("volume", "number", "base asset"),
-        Column("quote_volume", "number", "quote asset", needed=False),
-        Column("trade_count", "count", "trades", needed=False),
-        Column("taker_buy_volume", "number", "base asset", needed=False),
-        Column("taker_buy_quote_volume", "number", "quote asset", needed=False),
-    ),
-)
-MARK_KLINES = Kind(name="mark_klines", key="open_time", time="open_time", has_interval=True, columns=_prices())
-INDEX_KLINES = Kind(name="index_klines", key="open_time", time="open_time", has_interval=True, columns=_prices())
-FUNDING = Kind(
-    name="funding",
-    key="funding_time",
-    time="funding_time",
-    columns=(
-        # The exchange settles some milliseconds late; kept is the minute the settlement belongs to.
-        Column("funding_time", "time", "UTC ms"),
-        Column("funding_rate", "number", "fraction per interval"),
-        Column("interval_hours", "number", "hours", needed=False),
-        Column("mark_price", "number", "quote asset", needed=False),
-    ),
-)
-AGG_TRADES = Kind(
-    name="agg_trades",
-    key="agg_trade_id",
-    time="transact_time",
-    by_day=True,
-    columns=(
-        Column("agg_trade_id", "count", "id"),
-        Column("transact_time", "time", "UTC ms"),
-        Column("price", "number", "quote asset"),
-        Column("quantity", "number", "base asset"),
-        Column("first_trade_id", "count", "id", needed=False),
-        Column("last_trade_id", "count", "id", needed=False),
-        Column("is_buyer_maker", "flag", "true if the taker sold"),
-    ),
-)
-METRICS = Kind(
-    name="metrics",
-    key="known_time",
-    time="known_time",
-    columns=(
-        # Not the exchange's label, which changed its meaning: the end of the five minutes the row tells about.
-        Column("known_time", "time", "UTC ms"),
-        Column("open_interest", "number", "base asset"),
-        Column("open_interest_value", "number", "quote asset", needed=False),
-        Column("top_trader_account_ratio", "number", "long / short", needed=False),
-        Column("top_trader_position_ratio", "number", "long / short", needed=False),
-        Column("account_ratio", "number", "long / short", needed=False),
-        Column("taker_volume_ratio", "number", "buy / sell", needed=False),
-    ),
-)
-KINDS = {kind.name: kind for kind in (KLINES, MARK_KLINES, INDEX_KLINES, FUNDING, AGG_TRADES, METRICS)}
-
-
-class Series(msgspec.Struct, frozen=True, order=True):
-    """One line of history: a kind, a symbol and, for candles, an interval.
-
-    Raises:
-        ConfigError: no such kind, a symbol no exchange could list, or an interval nobody knows.
-    """
-
-    kind_name: str
-    symbol: str
-    interval: str = ""
-
-    def __post_init__(self) -> None:
-        if self.kind_name not in KINDS:
-            raise ConfigError(f"kind {self.kind_name!r}: must be one of {', '.join(KINDS)}", field="kind")
-        if not _SAFE_SYMBOL.fullmatch(self.symbol) or self.symbol != self.symbol.upper():
-            raise ConfigError(f"symbol {self.symbol!r}: must be upper case letters and digits", field="symbol")
-        if self.kind.has_interval:
-            check_interval(self.interval)
-        elif self.interval:
-            raise ConfigError(f"{self.kind_name} have no interval", field="interval")
-
-    @property
-    def kind(self) -> Kind:
-        return KINDS[self.kind_name]
-
-    def __str__(self) -> str:
-        return " ".join(part for part in (self.kind_name, self.symbol, self.interval) if part)
-
-
-class Gap(msgspec.Struct, frozen=True):
-    """Rows with time in [start_ms, end_ms) that should exist and do not."""
-
-    symbol: str
-    interval: str
-    start_ms: int
-    end_ms: int
-
-
-class Disagreement(msgspec.Struct, frozen=True):
-    """Two sources told the same row differently; `kept` is what the lake now says."""
-
-    time_ms: int
-    column: str
-    kept: float
-    refused: float
-
-
-class Merge(msgspec.Struct, frozen=True, kw_only=True):
-    """What adding rows did. `disagreements` are the first of `disagreeing` rows."""
-
-    added: int = 0
-    replaced: int = 0
-    duplicates: int = 0
-    disagreeing: int = 0
-    disagreements: tuple[Disagreement, ...] = ()
-
-    def __add__(self, other: Merge) -> Merge:
-        return Merge(
-            added=self.added + other.added,
-            replaced=self.replaced + other.replaced,
-            duplicates=self.duplicates + other.duplicates,
-            disagreeing=self.disagreeing + other.disagreeing,
-            disagreements=(self.disagreements + other.disagreements)[:SHOWN_DISAGREEMENTS],
-        )
+_NOISE = frozenset(("quote_volume", "taker_buy_quote_volume"))
+"""Digits that no packing makes a tenth smaller, but every reading slower."""
 
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,6 +98,19 @@ class Lake:
         """This lake, for somebody who only reads. Raises `ConfigError` where nothing has been kept yet."""
         if not self.folder.is_dir():
             raise ConfigError(f"{self.folder}: there is no lake yet; labkit data pull makes one", field="lake")
+        return self
+
+    def that_has(self, series: Series) -> Lake:
+        """This lake, for somebody who wants `series`. Raises `ConfigError` where nothing of it has been kept yet."""
+        self.that_exists()
+        if not any(self._folder_of(series).glob("*.parquet")):
+            wish = f" --kind {series.kind_name}" if series.kind is not KLINES else ""
+            wish += f" --interval {series.interval}" if series.interval else ""
+            raise ConfigError(
+                f"{series}: nothing of that in {self.folder}; labkit data pull {series.symbol}{wish} --start DATE "
+                "brings it, labkit data ls shows what is there",
+                field="symbol",
+            )
         return self
 
     # Reading
@@ -317,7 +192,7 @@ class Lake:
         self._verified.clear()
         findings = []
         for path in self._files(series, 0, 1 << 62):
-            findings += [Finding(path, problem) for problem in _problems(series, self._table(path))]
+            findings += [Finding(path, problem) for problem in problems_of(series, self._table(path))]
         return self.set_aside[before:] + findings
 
     # Writing
@@ -335,7 +210,7 @@ class Lake:
         import pyarrow.compute as pc
 
         table = conform(series.kind, rows, source)
-        table, merge = _without_duplicates(series.kind, table)
+        table, merge = without_duplicates(series.kind, table)
         if not table.num_rows:
             return merge
         days = pc.divide(table[series.kind.time].cast(pa.int64()), DAY_MS)
@@ -353,19 +228,21 @@ class Lake:
 
         if self._is_sound(path, writing=True):
             stored = self._table(path)
-            merged, merge = _merged(kind, stored, rows)
+            merged, merge = merged_with(kind, stored, rows)
             if merged.equals(stored):
                 return merge
         else:
             merged, merge = rows, Merge(added=rows.num_rows)
         sink = pa.BufferOutputStream()
+        names = merged.column_names
         numbers = [column.name for column in kind.columns if column.kind == "number"]
+        packed = [name for name in names if name not in _NOISE]
         pq.write_table(
-            merged.replace_schema_metadata(_metadata(kind)),
+            merged.replace_schema_metadata(metadata_of(kind)),
             sink,
-            compression="zstd",
+            compression={name: "zstd" if name in packed else "none" for name in names},
             # Bytes of a kind beside each other, lightly packed: a tenth larger than level 3, a third faster to read.
-            compression_level=-7,
+            compression_level=dict.fromkeys(packed, -7),
             use_dictionary=["source"],
             column_encoding=dict.fromkeys(numbers, "BYTE_STREAM_SPLIT")
             | {column.name: "DELTA_BINARY_PACKED" for column in kind.columns if column.kind in ("time", "count")},
@@ -447,7 +324,7 @@ class Lake:
             metadata = pq.read_schema(pa.BufferReader(content)).metadata or {}
         except pa.ArrowException as error:
             raise _Damaged(f"not a Parquet file: {error}") from error
-        version = metadata.get(_VERSION_KEY, b"none").decode()
+        version = metadata.get(VERSION_KEY, b"none").decode()
         if version != str(SCHEMA_VERSION):
             raise DataFileError(
                 f"{path}: lake schema {version}, this labkit reads {SCHEMA_VERSION}; use the labkit that wrote it",
@@ -477,125 +354,6 @@ class Lake:
 
 class _Damaged(Exception):
     """The file is not what was written."""
-
-
-# ------------------------------------------------------------------------------------------------------------ tables
-
-
-def schema_of(kind: Kind) -> pa.Schema:
-    """The Arrow schema of the files of `kind`, units in the metadata of the fields."""
-    import pyarrow as pa
-
-    types = {"time": pa.timestamp("ms", "UTC"), "number": pa.float64(), "count": pa.int64(), "flag": pa.bool_()}
-    fields = [
-        pa.field(column.name, types[column.kind], nullable=not column.needed, metadata={"unit": column.unit})
-        for column in kind.columns
-    ]
-    return pa.schema([*fields, pa.field("source", pa.string(), nullable=False)], metadata=_metadata(kind))
-
-
-def _metadata(kind: Kind) -> dict[bytes, bytes]:
-    return {_VERSION_KEY: str(SCHEMA_VERSION).encode(), b"labkit.kind": kind.name.encode()}
-
-
-def conform(kind: Kind, rows: pa.Table, source: str) -> pa.Table:
-    """`rows` in the schema of `kind`. Raises `DataFileError` where they cannot be brought into it."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    arrays: list[pa.ChunkedArray | pa.Array] = []
-    schema = schema_of(kind)
-    for column in kind.columns:
-        wanted = schema.field(column.name).type
-        if column.name not in rows.column_names:
-            if column.needed:
-                raise DataFileError(f"{kind.name}: the column {column.name} is missing")
-            arrays.append(pa.nulls(rows.num_rows, wanted))
-            continue
-        array = rows[column.name]
-        if column.kind == "time" and not pa.types.is_timestamp(array.type):
-            array = array.cast(pa.int64())
-        array = array.cast(wanted)
-        if column.kind == "number":
-            # A number that is none is unknown, not a value.
-            array = pc.if_else(pc.is_finite(array), array, pa.scalar(None, wanted))
-        if column.needed and array.null_count:
-            raise DataFileError(f"{kind.name}: {array.null_count} rows do not tell {column.name}")
-        arrays.append(array)
-    assert source in SOURCES
-    return pa.table([*arrays, pa.array([source] * rows.num_rows, pa.string())], schema=schema)
-
-
-def _without_duplicates(kind: Kind, table: pa.Table) -> tuple[pa.Table, Merge]:
-    """Sorted by key, each key once; of several rows with one key the last stays."""
-    import numpy as np
-
-    keys = _integers(table, kind.key)
-    order = np.argsort(keys, kind="stable")
-    if (np.diff(keys) > 0).all():
-        return table, Merge()
-    table, keys = table.take(order), keys[order]
-    is_last = np.append(keys[1:] != keys[:-1], [True])
-    kept = table.filter(is_last)
-    if is_last.all():
-        return kept, Merge()
-    _, told = _merged(kind, kept, table.filter(~is_last))
-    return kept, Merge(duplicates=int((~is_last).sum()), disagreeing=told.disagreeing, disagreements=told.disagreements)
-
-
-def _merged(kind: Kind, stored: pa.Table, rows: pa.Table) -> tuple[pa.Table, Merge]:
-    """Both tables as one (sorted, each key once), and what that changed. `rows` may repeat a key to be compared."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    old_keys, new_keys = _integers(stored, kind.key), _integers(rows, kind.key)
-    keys = np.union1d(old_keys, new_keys)
-    in_old, in_new = np.isin(keys, old_keys), np.isin(keys, new_keys)
-    old = stored.take(pa.array(np.searchsorted(old_keys, keys), mask=~in_old))
-    new = rows.take(pa.array(np.searchsorted(new_keys, keys), mask=~in_new))
-    ranks = pa.array(SOURCES)
-    new_rank, old_rank = pc.index_in(new["source"], ranks), pc.index_in(old["source"], ranks)
-    trusted = pc.greater_equal(new_rank, pc.max_element_wise(old_rank, 1))
-    use_new = pc.or_(pa.array(~in_old), pc.and_(pa.array(in_new), pc.fill_null(trusted, False)))
-    arrays, differing = [], np.zeros(len(keys), bool)
-    disagreements: list[Disagreement] = []
-    for name in stored.column_names:
-        before, after = old[name], new[name]
-        arrays.append(pc.if_else(use_new, pc.coalesce(after, before), pc.coalesce(before, after)))
-        if name == "source":
-            continue
-        unequal = pc.fill_null(pc.not_equal(before, after), False).to_numpy()
-        for at in np.flatnonzero(unequal & ~differing)[:SHOWN_DISAGREEMENTS]:
-            told = [_number(side[name][int(at)]) for side in (new, old)]
-            kept, refused = told if use_new[int(at)].as_py() else told[::-1]
-            time_ms = int(_integers(old, kind.time)[at])
-            disagreements.append(Disagreement(time_ms, name, kept, refused))
-        differing |= unequal
-    merged = pa.table(arrays, schema=stored.schema)
-    both = in_old & in_new
-    replaced = int((both & use_new.to_numpy(zero_copy_only=False) & differing).sum())
-    return merged, Merge(
-        added=int((~in_old).sum()),
-        replaced=replaced,
-        disagreeing=int(differing.sum()),
-        disagreements=tuple(disagreements[:SHOWN_DISAGREEMENTS]),
-    )
-
-
-def _number(scalar: Any) -> float:
-    """The value of an Arrow scalar; a time as its milliseconds."""
-    return float(scalar.value if hasattr(scalar, "value") else scalar.as_py())
-
-
-def _integers(table: pa.Table, name: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """An integer or time column; nulls, which only a key that is not there leaves, as 0."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    column = pc.fill_null(table[name].cast(pa.int64()), 0)
-    values: np.ndarray[Any, np.dtype[np.int64]] = column.to_numpy()
-    return values
 
 
 def _chosen(kind: Kind, names: Sequence[str] | None) -> list[Column]:
@@ -650,59 +408,6 @@ def _exact_frame(table: pa.Table, kind: Kind, chosen: Sequence[Column]) -> pd.Da
     return pd.DataFrame(arrays, index=index, columns=[column.name for column in chosen])
 
 
-def missing_candles(
-    series: Series, times: np.ndarray[Any, np.dtype[np.int64]], start_ms: int, end_ms: int
-) -> list[Gap]:
-    """The spans of [start_ms, end_ms), both open times, whose candles are not among the sorted `times`."""
-    import numpy as np
-
-    edges = np.concatenate(([opens_after(series.interval, start_ms, -1)], times, [end_ms]))
-    if series.interval == "1M":
-        steps = [opens_after(series.interval, int(edge)) for edge in edges[:-1]]
-        expected = np.array(steps, np.int64)
-    else:
-        expected = edges[:-1] + (opens_after(series.interval, start_ms) - start_ms)
-    return [
-        Gap(series.symbol, series.interval, int(expected[at]), int(edges[at + 1]))
-        for at in np.flatnonzero(edges[1:] > expected)
-    ]
-
-
-def off_grid(interval: str, times: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which of `times` are no open times of `interval`."""
-    import numpy as np
-
-    if interval == "1M":
-        return np.array([opens_at_or_before(interval, int(time)) != time for time in times], bool)
-    first_ms = opens_at_or_before(interval, WEEK_MS)
-    misplaced: np.ndarray[Any, np.dtype[np.bool_]] = (times - first_ms) % (
-        opens_after(interval, first_ms) - first_ms
-    ) != 0
-    return misplaced
-
-
-def _problems(series: Series, table: pa.Table) -> list[str]:
-    """What is wrong with the rows of one file; nothing, as long as only labkit wrote it."""
-    import numpy as np
-
-    kind = series.kind
-    found = []
-    if not (np.diff(_integers(table, kind.key)) > 0).all():
-        found.append(f"{kind.key} is not strictly rising")
-    if kind.has_interval:
-        times = _integers(table, kind.time)
-        if misplaced := int(off_grid(series.interval, times).sum()):
-            found.append(f"{misplaced} candles do not open on the {series.interval} grid")
-        open_, high, low, close = (table[name].to_numpy() for name in ("open", "high", "low", "close"))
-        impossible = (low > np.minimum(open_, close)) | (high < np.maximum(open_, close)) | (low <= 0)
-        if count := int(impossible.sum()):
-            found.append(f"{count} impossible candles, the first at {_utc(int(times[impossible.argmax()]))}")
-    return found
-
-
-# ------------------------------------------------------------------------------------------------------------- files
-
-
 def _safe_interval(interval: str) -> str:
     # As in the exchange's archives: `1m` and `1M` are one folder on disks that do not tell them apart.
     return "1mo" if interval == "1M" else interval
@@ -715,10 +420,6 @@ def _period(kind: Kind, time_ms: int) -> str:
 
 
 _LAST_SECOND = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
-
-
-def _utc(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _checksum_path(path: Path) -> Path:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from labkit.domain.clock import MINUTE_MS
 from labkit.domain.intervals import INTERVALS, opens_at_or_before
 from labkit.errors import ConfigError, DataFileError
-from labkit.market.lake import Lake, Merge, Series, off_grid
+from labkit.market.history_kinds import Series
+from labkit.market.lake import Lake
+from labkit.market.lake_rows import Merge, off_grid
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -4,6 +4,9 @@ Plain values in, plain values out: times are market milliseconds given by the ca
 enters only if it is positive, two-sided, not crossed, newer than the one before it, and near the mark price or
 confirmed. What is refused is counted by reason. `WebSocketMonitor` fills it and answers from it.
 
+Quotes enter by `accept_quote`, or, once a symbol is followed, by its `lane`, which takes nothing that `accept_quote`
+would not; a quote that came that way becomes a `Quote` when it is read.
+
 An *epoch* is one connection. Update ids must rise within an epoch; while two connections overlap the higher id wins;
 when the old connection is gone, a new one may start again from low ids.
 """
@@ -14,6 +17,7 @@ from collections import Counter
 from decimal import Decimal
 
 from labkit.domain.market_events import MarkPrice, Quote
+from labkit.market.quote_lane import QuoteLane
 from labkit.wire.streams import Ticker
 
 JUMP_BAND = Decimal("0.05")
@@ -27,10 +31,23 @@ ZERO = Decimal(0)
 class _Symbol:
     """What is known of one symbol."""
 
-    __slots__ = ("epoch", "epoch_over", "jump_agreeing", "jump_mid", "lost_because", "mark", "quote", "ticker")
+    __slots__ = (
+        "_lane",
+        "_quote",
+        "epoch",
+        "epoch_over",
+        "jump_agreeing",
+        "jump_mid",
+        "lost_because",
+        "mark",
+        "row",
+        "ticker",
+    )
 
-    def __init__(self) -> None:
-        self.quote: Quote | None = None
+    def __init__(self, lane: QuoteLane, row: int) -> None:
+        self._lane = lane
+        self.row = row
+        self._quote: Quote | None = None
         self.mark: MarkPrice | None = None
         self.ticker: Ticker | None = None
         self.epoch = -1
@@ -38,6 +55,16 @@ class _Symbol:
         self.lost_because = ""
         self.jump_mid: Decimal | None = None
         self.jump_agreeing = 0
+
+    @property
+    def quote(self) -> Quote | None:
+        if (newer := self._lane.unread(self.row)) is not None:
+            self._quote = newer
+        return self._quote
+
+    @quote.setter
+    def quote(self, quote: Quote) -> None:
+        self._quote = quote
 
 
 class QuoteCache:
@@ -54,15 +81,36 @@ class QuoteCache:
         """How many facts were refused, by reason."""
         self.refused = 0
         """How many facts were refused in all."""
-        self._symbols = {symbol: _Symbol() for symbol in symbols}
+        self.lane = QuoteLane(stale_after_ms=stale_after_ms)
+        """The short way for ordinary quotes of the symbols being followed."""
+        self._symbols: dict[str, _Symbol] = {}
+        for symbol in symbols:
+            self.add(symbol)
 
     def add(self, symbol: str) -> None:
         """Begin to keep `symbol`; no effect if it is kept already."""
-        self._symbols.setdefault(symbol, _Symbol())
+        if symbol not in self._symbols:
+            self._symbols[symbol] = _Symbol(self.lane, self.lane.add(symbol))
 
     def remove(self, symbol: str) -> None:
         """Forget `symbol`."""
-        self._symbols.pop(symbol, None)
+        held = self._symbols.pop(symbol, None)
+        if held is not None:
+            self.lane.remove(held.row)
+
+    def follow(self, symbol: str, epoch: int) -> None:
+        """Let the lane take what ordinarily comes over connection `epoch` after the quote that just came over it."""
+        held = self._symbols.get(symbol)
+        if held is not None and held.quote is not None and held.epoch == epoch and held.jump_mid is None:
+            self.lane.follow(held.row, held.quote, epoch)
+
+    def leave(self, symbol: str) -> None:
+        """Let every quote of `symbol` pass `accept_quote` until it is followed again."""
+        self.lane.leave(self._symbols[symbol].row)
+
+    def listen(self, symbol: str, is_listened_to: bool) -> None:
+        """Whether somebody wants to see each quote of `symbol`, not just the latest; at first it is so."""
+        self.lane.listen(self._symbols[symbol].row, is_listened_to)
 
     # In.
 
@@ -71,13 +119,14 @@ class QuoteCache:
         held = self._symbols.get(quote.symbol)
         if held is None:
             return self.refuse("unasked symbol")
+        last = held.quote
+        self.lane.leave(held.row)
         if quote.bid_price <= ZERO or quote.ask_price <= ZERO:
             return self.refuse("price not positive")
         if quote.bid_quantity <= ZERO or quote.ask_quantity <= ZERO:
             return self.refuse("one-sided book")
         if quote.bid_price > quote.ask_price:
             return self.refuse("crossed book")
-        last = held.quote
         if last is not None and quote.update_id <= last.update_id:
             if epoch == held.epoch:
                 return self.refuse("update id did not rise")
@@ -127,6 +176,7 @@ class QuoteCache:
         """Connection `epoch` is over. With a cause it was lost: its quotes are stale at once, whatever their age."""
         for held in self._symbols.values():
             if held.epoch == epoch:
+                self.lane.leave(held.row)
                 held.epoch_over = True
                 held.lost_because = lost_because
 

@@ -34,6 +34,8 @@ ATTEMPTS_PER_MINUTE = 12
 RETIRE_AFTER_MS = 1_000
 """A replaced connection is still read for this long: what the exchange sent before the switch may be under way."""
 ROTATIONS_APART_MS = 10_000
+ROTATION_SPREAD = 1 / 92
+"""A connection is rotated earlier by up to this part of its life, drawn for each: of 23 hours, a quarter of one."""
 QUIET_DOUBLINGS = 7
 """A silent symbol is subscribed again after 1, 2, 4, … times the staleness limit, up to 2 to the power of this."""
 
@@ -90,10 +92,15 @@ class _State(Enum):
 
 
 class _Connection:
-    __slots__ = ("asked", "last_data_ms", "number", "opened_ms", "sent_at", "started_ms", "state", "unanswered")
+    __slots__ = (
+        "asked", "is_leaving", "last_data_ms", "number", "opened_ms", "rotate_after_ms", "sent_at", "started_ms",
+        "state", "unanswered",
+    )  # fmt: skip
 
-    def __init__(self, number: int, asked: set[str], started_ms: int) -> None:
+    def __init__(self, number: int, asked: set[str], started_ms: int, rotate_after_ms: int) -> None:
         self.number = number
+        self.rotate_after_ms = rotate_after_ms
+        self.is_leaving = False
         self.state = _State.OPENING
         self.asked = asked
         self.unanswered: set[int] = set()
@@ -119,6 +126,7 @@ class _Slot:
         self.current: _Connection | None = None
         self.successor: _Connection | None = None
         self.rotating = False
+        self.may_leave_ms = 0
         self.retiring: dict[int, int] = {}
         self.attempts: deque[int] = deque(maxlen=ATTEMPTS_PER_MINUTE)
         self.failures = 0
@@ -154,6 +162,8 @@ class MarketSession:
         self._rotate_ms = round(config.rotate_after_hours * HOUR_MS)
         self._room = config.streams_per_connection
         self._random = random.Random(seed)
+        # Of its own, so that the back-off draws the same whether or not connections live long enough to be rotated.
+        self._rotation_random = random.Random(seed)
         self._slots: dict[str, _Slot] = {}
         self._slot_of_stream: dict[str, _Slot] = {}
         self._slot_of_connection: dict[int, _Slot] = {}
@@ -242,6 +252,13 @@ class MarketSession:
                 self._promote(slot, successor, now_ms)
         return self.due(now_ms) if self._actions else []
 
+    def is_settled(self, number: int) -> bool:
+        """True if further data of this connection could change nothing but the times they were heard at."""
+        slot = self._slot_of_connection.get(number)
+        if slot is None or slot.current is None or slot.successor is not None or not slot.reported:
+            return False
+        return slot.current.number == number and slot.current.state is _State.LIVE
+
     def answered(self, number: int, reply: ControlReply, now_ms: int) -> list[Action]:
         """The exchange answered a control message. A refusal is remembered; silence will ask again."""
         slot = self._slot_of_connection.get(number)
@@ -254,6 +271,13 @@ class MarketSession:
             "" if reply.error_code is None else f"control message refused: {reply.error_message} ({reply.error_code})"
         )
         return []
+
+    def leaving(self, number: int, now_ms: int) -> list[Action]:
+        """The exchange announced that it will end this connection: another takes its place before that."""
+        connection = self._connection(self._slot_of_connection.get(number), number)
+        if connection is not None:
+            connection.is_leaving = True
+        return self.due(now_ms)
 
     def due(self, now_ms: int) -> list[Action]:
         """Do whatever has become due by `now_ms`."""
@@ -296,7 +320,9 @@ class MarketSession:
             if is_left_alone or slot.reported is not False:
                 deadlines.append(self._heard_ms(current) + self._stale_ms)
             if is_left_alone and current.state is _State.LIVE:
-                deadlines.append(max(current.opened_ms + self._rotate_ms, self._next_rotation_ms))
+                deadlines.append(max(current.opened_ms + current.rotate_after_ms, self._next_rotation_ms))
+                if current.is_leaving:
+                    deadlines.append(slot.may_leave_ms)
         return min(deadlines, default=None)
 
     def trouble_with(self, stream: str) -> str:
@@ -369,7 +395,8 @@ class MarketSession:
 
     def _open(self, slot: _Slot, now_ms: int) -> _Connection:
         named = list(slot.streams)[:STREAMS_IN_URL]
-        connection = _Connection(self._next_connection, set(named), now_ms)
+        rotate_after_ms = round(self._rotate_ms * (1 - self._rotation_random.uniform(0, ROTATION_SPREAD)))
+        connection = _Connection(self._next_connection, set(named), now_ms, rotate_after_ms)
         self._next_connection += 1
         self._slot_of_connection[connection.number] = slot
         slot.attempts.append(now_ms)
@@ -458,9 +485,12 @@ class MarketSession:
             or current.state is not _State.LIVE
             or slot.successor is not None
             or slot.retry_at_ms is not None
-            or now_ms < current.opened_ms + self._rotate_ms
-            or now_ms < self._next_rotation_ms
         ):
+            return
+        if current.is_leaving and now_ms >= slot.may_leave_ms:
+            # Announced ends of many connections come together and cannot wait; one place is not left in a circle.
+            slot.may_leave_ms = now_ms + self._rotations_apart_ms
+        elif now_ms < max(current.opened_ms + current.rotate_after_ms, self._next_rotation_ms):
             return
         self._next_rotation_ms = now_ms + self._rotations_apart_ms
         slot.rotating = True

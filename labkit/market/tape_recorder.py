@@ -8,11 +8,14 @@ record` and wherever a feed is to be kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 from labkit.domain.clock import HOUR_MS, SECOND_MS, Clock
 from labkit.errors import TapeError
+from labkit.wire.frames import Frames
 from labkit.wire.tape import TapeWriter
 from labkit.wire.transport import StreamConnection, StreamTransport
 
@@ -122,6 +125,17 @@ class _RecordedStream:
         frame = await self._stream.receive()
         self._recorder.record(self._clock.now_ns(), frame)
         return frame
+
+    async def pump(self, take: Callable[[Frames], None]) -> NoReturn:
+        """Hand over all frames as they come, on the tape before they are."""
+
+        def record_and_take(frames: Frames) -> None:
+            received_ns = self._clock.now_ns()
+            for number in range(frames.count):
+                self._recorder.record(received_ns, frames.frame(number))
+            take(frames)
+
+        await self._stream.pump(record_and_take)
 
     async def send(self, text: str) -> None:
         await self._stream.send(text)

@@ -15,6 +15,8 @@ from decimal import Decimal
 from functools import partial
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from labkit.config import MonitorConfig
 from labkit.domain.clock import Clock
@@ -25,8 +27,10 @@ from labkit.edge.websocket import SocketStreams
 from labkit.errors import ConfigError, RemoteProtocolError
 from labkit.market.quotes import QuoteCache
 from labkit.market.session import Action, Close, Health, MarketSession, Open, Send
+from labkit.wire.frames import Frames
 from labkit.wire.streams import (
     ControlReply,
+    ServerShutdown,
     Ticker,
     book_ticker_stream,
     decode_frame,
@@ -39,9 +43,9 @@ from labkit.wire.transport import ConnectionLost, HandshakeRefused, NotSent, Str
 PUBLIC_STREAMS = "wss://fstream.binance.com"
 """Where live market data of the real exchange comes from; needs no key."""
 KEPT_BARS = 10
-KEPT_LATENCIES = 4_096
-FRAMES_BETWEEN_YIELDS = 64
-"""A connection with a full buffer lets the others run after so many frames."""
+KEPT_HANDLINGS = 1_024
+READS_PER_MEASUREMENT = 16
+"""Asking the time again after every read would cost as much as the quote in it."""
 
 BARRED = (403, 418, 429, 451)
 """HTTP answers to a handshake that mean: stay away. Anything else may be over in a moment."""
@@ -54,6 +58,7 @@ _KIND = {
     Trade: "trade",
     DepthDiff: "depth",
     ControlReply: "control",
+    ServerShutdown: "serverShutdown",
 }
 
 
@@ -66,6 +71,10 @@ class _Traffic(msgspec.Struct):
 
 def _is_barred(error: Exception) -> bool:
     return isinstance(error, HandshakeRefused) and error.http_status in BARRED
+
+
+def _quantile(measured: npt.NDArray[np.int64], quantile: float) -> float:
+    return float(np.sort(measured)[min(measured.size - 1, int(quantile * measured.size))]) if measured.size else 0.0
 
 
 def _no_listener(*_facts: object) -> None:
@@ -115,19 +124,19 @@ class WebSocketMonitor:
         self._symbols: dict[str, None] = {}
         self._bars: dict[tuple[str, str], dict[int, Bar]] = {}
         self._stale: set[str] = set()
-        self._latencies_ms: deque[int] = deque(maxlen=KEPT_LATENCIES)
+        self._listened_to: frozenset[str] | None = None
+        self._handlings_ns: deque[int] = deque(maxlen=KEPT_HANDLINGS)
+        self._reads = 0
         self._traffic: dict[str, _Traffic] = {}
+        self._kinds_of_strict_frames: Counter[str] = Counter()
         self._connections: dict[int, StreamConnection] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._sends: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
 
-        self.frames = 0
-        """All frames received, unreadable ones included."""
-        self.frames_by_stream_type: Counter[str] = Counter()
         self.on_quote: Callable[[Quote], None] = _no_listener
-        """Called with each accepted quote."""
+        """Called with each accepted quote of the symbols that are listened to (see `listen_to`)."""
         self.on_mark: Callable[[MarkPrice], None] = _no_listener
         """Called with each accepted mark price."""
         self.on_bar: Callable[[Bar], None] = _no_listener
@@ -146,7 +155,7 @@ class WebSocketMonitor:
         self._wake = asyncio.Event()
         if self._transport is None:
             self._transport = SocketStreams(PUBLIC_STREAMS, open_timeout_ms=self._config.open_timeout_ms)
-        self._perform(self._session.add_streams(self._wanted_streams(self._symbols), self._clock.now_ms()))
+        self._perform(self._plan.add_streams(self._wanted_streams(self._symbols), self._clock.now_ms()))
         self._keeper = self._start_keeper()
 
     async def stop(self) -> None:
@@ -156,7 +165,7 @@ class WebSocketMonitor:
         keeper, self._keeper = self._keeper, None
         keeper.cancel()
         ended = [keeper, *self._tasks.values(), *self._sends]
-        self._perform(self._session.shut_down())
+        self._perform(self._plan.shut_down())
         await asyncio.gather(*ended, return_exceptions=True)
 
     def add_symbols(self, symbols: Iterable[str]) -> None:
@@ -169,9 +178,10 @@ class WebSocketMonitor:
             self._symbols[symbol] = None
             self._stale.add(symbol)
             self._cache.add(symbol)
+            self._cache.listen(symbol, self._listened_to is None or symbol in self._listened_to)
             self._bars |= {(symbol, interval): {} for interval in self._intervals}
         if self._keeper is not None:
-            self._perform(self._session.add_streams(self._wanted_streams(added), self._clock.now_ms()))
+            self._perform(self._plan.add_streams(self._wanted_streams(added), self._clock.now_ms()))
 
     def remove_symbols(self, symbols: Iterable[str]) -> None:
         """Watch these symbols no more; unknown ones are ignored."""
@@ -183,7 +193,19 @@ class WebSocketMonitor:
             for interval in self._intervals:
                 del self._bars[symbol, interval]
         if self._keeper is not None:
-            self._perform(self._session.remove_streams(self._wanted_streams(removed), self._clock.now_ms()))
+            self._perform(self._plan.remove_streams(self._wanted_streams(removed), self._clock.now_ms()))
+
+    def listen_to(self, symbols: Iterable[str]) -> None:
+        """Call `on_quote` for these symbols only, watched already or not; at first it is called for all.
+
+        Of all other symbols only the latest quote is kept, which costs a small part of telling each.
+        """
+        listened_to = frozenset(symbols)
+        if listened_to == self._listened_to:
+            return
+        self._listened_to = listened_to
+        for symbol in self._symbols:
+            self._cache.listen(symbol, symbol in listened_to)
 
     # Prices.
 
@@ -228,7 +250,7 @@ class WebSocketMonitor:
         """Why the quote may not be used for a decision; empty if it may."""
         cause = self._cache.why_stale(symbol, self._clock.now_ms())
         if cause and self._cache.quote(symbol) is None:
-            trouble = self._session.trouble_with(book_ticker_stream(symbol))
+            trouble = self._plan.trouble_with(book_ticker_stream(symbol))
             return f"{cause}: {trouble}" if trouble else cause
         return cause
 
@@ -249,6 +271,16 @@ class WebSocketMonitor:
     # Health.
 
     @property
+    def frames(self) -> int:
+        """All frames received, unreadable ones included."""
+        return sum(traffic.frames for traffic in self._traffic.values())
+
+    @property
+    def frames_by_stream_type(self) -> Counter[str]:
+        """The same by what they were, `unreadable` ones included."""
+        return self._kinds_of_strict_frames + Counter(bookTicker=self._cache.lane.taken)
+
+    @property
     def rejected(self) -> Counter[str]:
         """How many frames or facts were dropped, by reason."""
         return self._cache.rejected
@@ -261,12 +293,22 @@ class WebSocketMonitor:
     @property
     def latency_ms_p50(self) -> float:
         """Median of receive time minus exchange time of recent quotes, in market milliseconds; 0 before the first."""
-        return self._latency(0.50)
+        return _quantile(self._cache.lane.latencies_ms(), 0.50)
 
     @property
     def latency_ms_p99(self) -> float:
         """The 99th percentile of the same."""
-        return self._latency(0.99)
+        return _quantile(self._cache.lane.latencies_ms(), 0.99)
+
+    @property
+    def handling_ms_p50(self) -> float:
+        """Median of how long a read of frames took from our socket into the cache, listeners included; 0 at first."""
+        return _quantile(np.array(self._handlings_ns, np.int64), 0.50) / 1e6
+
+    @property
+    def handling_ms_p99(self) -> float:
+        """The 99th percentile of the same."""
+        return _quantile(np.array(self._handlings_ns, np.int64), 0.99) / 1e6
 
     def symbol_rows(self) -> tuple[SymbolRow, ...]:
         """All watched symbols, for showing."""
@@ -275,7 +317,7 @@ class WebSocketMonitor:
     def streams_status(self) -> tuple[StreamRow, ...]:
         """All connections, for showing."""
         rows = []
-        for slot in self._session.status(self._clock.now_ms()):
+        for slot in self._plan.status(self._clock.now_ms()):
             traffic = self._traffic.get(slot.slot) or _Traffic()
             rows.append(
                 StreamRow(
@@ -308,13 +350,14 @@ class WebSocketMonitor:
             stale_because=self.why_stale(symbol),
         )
 
-    def _latency(self, quantile: float) -> float:
-        if not self._latencies_ms:
-            return 0.0
-        ordered = sorted(self._latencies_ms)
-        return float(ordered[min(len(ordered) - 1, int(quantile * len(ordered)))])
-
     # Carrying out what the session plans.
+
+    @property
+    def _plan(self) -> MarketSession:
+        """The session, told first what the lane has heard: over a settled connection only times can come of that."""
+        for number, stream, heard_ms in self._cache.lane.heard():
+            self._session.data(number, stream, heard_ms)
+        return self._session
 
     def _wanted_streams(self, symbols: Iterable[str]) -> list[str]:
         return [
@@ -329,6 +372,9 @@ class WebSocketMonitor:
         ]
 
     def _perform(self, actions: list[Action]) -> None:
+        if any(not isinstance(action, Send) for action in actions):
+            # Connections change: until that is settled, every quote takes the strict way and is told to the session.
+            self._cache.lane.leave_all()
         for action in actions:
             if isinstance(action, Open):
                 task = asyncio.create_task(self._read(action), name=f"market stream {action.slot}")
@@ -361,12 +407,8 @@ class WebSocketMonitor:
             return
         self._connections[number] = connection
         try:
-            self._perform(self._session.opened(number, self._clock.now_ms()))
-            while True:
-                frame = await connection.receive()
-                self._take_frame(number, frame, traffic)
-                if traffic.frames % FRAMES_BETWEEN_YIELDS == 0:
-                    await asyncio.sleep(0)
+            self._perform(self._plan.opened(number, self._clock.now_ms()))
+            await connection.pump(partial(self._take_frames, number, traffic))
         except ConnectionLost as error:
             self._lose(number, f"connection lost: {error}")
         finally:
@@ -385,7 +427,7 @@ class WebSocketMonitor:
     def _lose(self, number: int, cause: str, *, refused: bool = False) -> None:
         self._cache.end_epoch(number, cause)
         now_ms = self._clock.now_ms()
-        self._perform(self._session.lost(number, cause, now_ms, refused=refused))
+        self._perform(self._plan.lost(number, cause, now_ms, refused=refused))
         self._tell_stale_symbols(now_ms)
 
     def _reader_ended(self, number: int, task: asyncio.Task[None]) -> None:
@@ -420,7 +462,7 @@ class WebSocketMonitor:
         while True:
             self._wake.clear()
             now_ms = self._clock.now_ms()
-            self._perform(self._session.due(now_ms))
+            self._perform(self._plan.due(now_ms))
             self._tell_stale_symbols(now_ms)
             deadline_ms = self._next_deadline_ms(now_ms)
             wait_ms = None if deadline_ms is None else max(deadline_ms - self._clock.now_ms(), self._patience)
@@ -436,7 +478,7 @@ class WebSocketMonitor:
             for symbol in self._symbols
             if symbol not in self._stale and (age_ms := self._cache.quote_age_ms(symbol, now_ms)) is not None
         ]
-        if (planned_ms := self._session.next_deadline_ms()) is not None:
+        if (planned_ms := self._plan.next_deadline_ms()) is not None:
             deadlines.append(planned_ms)
         return min(deadlines, default=None)
 
@@ -444,33 +486,69 @@ class WebSocketMonitor:
         for symbol in [symbol for symbol in self._symbols if symbol not in self._stale]:
             if cause := self._cache.why_stale(symbol, now_ms):
                 self._stale.add(symbol)
+                self._cache.leave(symbol)
                 self.on_health(symbol, False, cause)
 
     # Frames.
 
-    def _take_frame(self, number: int, frame: bytes, traffic: _Traffic) -> None:
+    def _take_frames(self, number: int, traffic: _Traffic, frames: Frames) -> None:
+        """All frames of one read: ordinary quotes by the lane, whatever it leaves by the strict way, in order."""
         received_ns = self._clock.now_ns()
-        self.frames += 1
+        is_told = self.on_quote is not _no_listener
+        end = self._cache.lane.take(frames, 0, number, received_ns, is_told)
+        if end == frames.count:
+            traffic.frames += end
+        else:
+            self._take_one_by_one(number, traffic, frames, end, received_ns, is_told)
+        self._reads += 1
+        if self._reads % READS_PER_MEASUREMENT == 0:
+            self._handlings_ns.append(self._clock.now_ns() - received_ns)
+
+    def _take_one_by_one(
+        self, number: int, traffic: _Traffic, frames: Frames, end: int, received_ns: int, is_told: bool
+    ) -> None:
+        """The rest of a read, up to `end` of which the lane came; a listener sees each quote at its own moment."""
+        lane, at = self._cache.lane, 0
+        while True:
+            traffic.frames += abs(end) - at
+            at = abs(end)
+            if end < 0:
+                quote = self._cache.quote(lane.waited_for())
+                assert quote is not None
+                self.on_quote(quote)
+                lane_may_take = True
+            elif at < frames.count:
+                # Where no quotes come, the lane is not asked again for every frame.
+                lane_may_take = self._take_frame(number, frames.frame(at), received_ns, traffic)
+                at += 1
+            # A listener may have ended this very connection.
+            if at == frames.count or number not in self._tasks:
+                return
+            end = lane.take(frames, at, number, received_ns, is_told) if lane_may_take else at
+
+    def _take_frame(self, number: int, frame: bytes, received_ns: int, traffic: _Traffic) -> bool:
+        """One frame by the strict way; True if it was a quote."""
         traffic.frames += 1
         cache = self._cache
         refused = cache.refused
         try:
             fact = decode_frame(frame, received_ns)
         except RemoteProtocolError:
-            self.frames_by_stream_type["unreadable"] += 1
+            self._kinds_of_strict_frames["unreadable"] += 1
             traffic.rejected += 1
             cache.refuse("unreadable frame")
-            return
-        self.frames_by_stream_type[_KIND[type(fact)]] += 1
+            return False
+        self._kinds_of_strict_frames[_KIND[type(fact)]] += 1
         now_ms = received_ns // 1_000_000
         # What came too late proves a backlog, not a living connection: it must not keep the connection in its place.
         told_ms = now_ms
         if isinstance(fact, Quote):
             stream, told_ms = book_ticker_stream(fact.symbol), fact.event_time_ms
             if cache.accept_quote(fact, number):
-                self._latencies_ms.append(now_ms - fact.event_time_ms)
+                cache.lane.note_latency(now_ms - fact.event_time_ms)
                 self._tell_fresh_symbol(fact.symbol, now_ms)
-                self.on_quote(fact)
+                if self._listened_to is None or fact.symbol in self._listened_to:
+                    self.on_quote(fact)
         elif isinstance(fact, MarkPrice):
             stream, told_ms = mark_price_stream(fact.symbol), fact.event_time_ms
             if cache.accept_mark_price(fact):
@@ -481,16 +559,22 @@ class WebSocketMonitor:
         elif isinstance(fact, Ticker):
             stream, told_ms = mini_ticker_stream(fact.symbol), fact.event_time_ms
             cache.accept_ticker(fact)
+        elif isinstance(fact, ServerShutdown):
+            self._perform(self._plan.leaving(number, now_ms))
+            return False
         elif isinstance(fact, ControlReply):
-            self._perform(self._session.answered(number, fact, now_ms))
-            return
+            self._perform(self._plan.answered(number, fact, now_ms))
+            return False
         else:
             stream = ""
             cache.refuse("unasked stream")
         if cache.refused != refused:
             traffic.rejected += 1
         elif now_ms - told_ms <= cache.stale_after_ms:
-            self._perform(self._session.data(number, stream, now_ms))
+            self._perform(self._plan.data(number, stream, now_ms))
+            if isinstance(fact, Quote) and fact.symbol not in self._stale and self._session.is_settled(number):
+                cache.follow(fact.symbol, number)
+        return isinstance(fact, Quote)
 
     def _take_bar(self, bar: Bar) -> None:
         bars = self._bars.get((bar.symbol, bar.interval))

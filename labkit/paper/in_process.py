@@ -8,6 +8,8 @@ weather cuts or swallows is here what a client's transport would make of it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import NoReturn
 
 from labkit.domain.clock import Clock
 from labkit.errors import RemoteProtocolError
@@ -15,6 +17,7 @@ from labkit.paper.stream_sessions import StreamSession
 from labkit.paper.venue import Venue
 from labkit.paper.weather.carrier import Carrier, Refusal
 from labkit.paper.weather.policy import Ending
+from labkit.wire.frames import Frames
 from labkit.wire.transport import ConnectionLost, HandshakeRefused, HttpRequest, HttpResponse, NotSent
 
 OPEN_WITHIN_SECONDS = 10.0
@@ -105,6 +108,14 @@ class InProcessConnection:
             finally:
                 self._waiter = None
         return session.outgoing.popleft()
+
+    async def pump(self, take: Callable[[Frames], None]) -> NoReturn:
+        """Hand over all frames as they come, those that wait together in one call."""
+        outgoing = self._session.outgoing
+        while True:
+            frames = [await self.receive(), *outgoing]
+            outgoing.clear()
+            take(Frames.of(frames))
 
     async def send(self, text: str) -> None:
         await asyncio.sleep(0)

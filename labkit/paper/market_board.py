@@ -148,6 +148,7 @@ class SymbolBoard:
         self.changed = False
         """True if the running bar moved since it was last told."""
         self._source = source
+        self._tells_bars = source.tells_bars
         self._interval_hours = source.funding_interval_hours(symbol)
         self._running: _RunningBar | None = None
         self._closed: list[Bar] = []
@@ -218,17 +219,27 @@ class SymbolBoard:
         return self.mark
 
     def close_minute(self, now_ms: int) -> Bar | None:
-        """At a full minute: the bar that just ended, or None if the symbol never had a price."""
+        """At a full minute: the bar that just ended, or None if the symbol never had a price.
+
+        None, too, where the market tells its bars: what was seen here of the minute is only what arrived in time.
+        """
         running = self._running
         if running is None or running.open_time_ms >= now_ms:
+            return None
+        self._running = _RunningBar(self.symbol, now_ms, running.close)
+        self.changed = True
+        if self._tells_bars:
             return None
         bar = running.bar(closed=True)
         self._closed.append(bar)
         if self._day is not None:
             self._day.add(bar)
-        self._running = _RunningBar(self.symbol, now_ms, running.close)
-        self.changed = True
         return bar
+
+    def on_bar(self, bar: Bar) -> None:
+        """A closed bar the market told; its source keeps it."""
+        if self._day is not None:
+            self._day.add(bar)
 
     def close_minutes_until(self, now_ms: int) -> None:
         """Close every bar that ended by `now_ms`."""
@@ -238,6 +249,12 @@ class SymbolBoard:
     def minutes(self, start_ms: int, end_ms: int) -> list[Bar]:
         """One-minute bars with open time in [start_ms, end_ms), the running one included."""
         running = self._running
+        if self._tells_bars:
+            bars = self._source.history(self.symbol, start_ms, end_ms)
+            reached_ms = bars[-1].close_time_ms if bars else start_ms - 1
+            if running is not None and reached_ms < running.open_time_ms < end_ms:
+                bars.append(running.bar(closed=False))
+            return bars
         own_from = self._closed[0].open_time_ms if self._closed else running.open_time_ms if running else None
         history_until = end_ms if own_from is None else min(end_ms, own_from)
         bars = self._source.history(self.symbol, start_ms, history_until) if start_ms < history_until else []

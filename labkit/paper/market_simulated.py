@@ -172,6 +172,7 @@ class SimulatedMarket:
     """
 
     name = "simulated"
+    tells_bars = False
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What the paper exchange needs to know of a market, wherever it comes from (simulated, recorded)."""
+"""What the paper exchange needs to know of a market, wherever it comes from (simulated, recorded, live)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class SourceEvent(msgspec.Struct, frozen=True, gc=False):
 
     time_ms: int
     stream: str
-    fact: Quote | MarkPrice | Trade | DepthDiff
+    fact: Quote | MarkPrice | Trade | DepthDiff | Bar
+    """A `Bar` only from a source that `tells_bars`, and only when it has closed."""
     frame: bytes = b""
 
 
@@ -29,7 +30,7 @@ class MarketSource(Protocol):
     """A market that can be lived through once, in time order."""
 
     name: str
-    """`simulated` or `tape`."""
+    """`simulated`, `tape` or `live`."""
     disclosure: str
     """What is not real about it, in one sentence."""
     symbols: tuple[str, ...]
@@ -37,6 +38,8 @@ class MarketSource(Protocol):
     """First moment that is lived through; before it there is only history."""
     end_ms: int | None
     """Last moment, or None if the market never ends."""
+    tells_bars: bool
+    """True if closed one-minute bars are told as events and kept in `history`; the venue makes its own otherwise."""
 
     def rules(self) -> Mapping[str, SymbolRules]: ...
 
@@ -49,5 +52,8 @@ class MarketSource(Protocol):
         ...
 
     def events(self, from_ms: int) -> Iterator[SourceEvent]:
-        """All events at or after `from_ms`, by time; the same every time it is called."""
+        """All events at or after `from_ms`, by time; the same every time it is called.
+
+        Of a live market: what has arrived so far. Asked again after its end, the iterator goes on with what came since.
+        """
         ...

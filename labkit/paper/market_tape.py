@@ -93,6 +93,7 @@ class TapeMarket:
     """
 
     name = "tape"
+    tells_bars = False
 
     def __init__(self, paths: Sequence[Path | str]) -> None:
         samples: dict[str, _Samples] = {}

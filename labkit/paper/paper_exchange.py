@@ -46,12 +46,12 @@ class StoredVenueJournal:
 
 
 def resume_ms(source: MarketSource, data_dir: Path | None) -> int:
-    """The market moment a venue on this data folder will start at: where its journal ends, else the market's start."""
+    """The market moment a venue on this data folder will start at: where its journal ends, or the market starts."""
     if data_dir is None or not (data_dir / JOURNAL_NAME).exists():
         return source.start_ms
     journal = Journal.open(data_dir / JOURNAL_NAME, read_only=True)
     try:
-        return max((record.time_ms + 1 for record in journal.read()), default=source.start_ms)
+        return max([source.start_ms, *(record.time_ms + 1 for record in journal.read())])
     finally:
         journal.close()
 

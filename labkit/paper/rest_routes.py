@@ -22,6 +22,7 @@ from labkit.domain.orders import Fill, OrderIntent, OrderStatus, OrderType, Side
 from labkit.domain.position import ZERO, quantize_money
 from labkit.errors import AuthenticationFailed, ClockSkew, ExchangeError, RateLimited, RemoteProtocolError
 from labkit.paper.market_board import SymbolBoard
+from labkit.paper.open_interest import PERIODS_MS, open_interest, open_interest_history
 from labkit.paper.order_desk import OrderEntry, refused
 from labkit.wire.faults import error_body
 from labkit.wire.numbers import parse_decimal
@@ -39,6 +40,7 @@ from labkit.wire.rest import (
     Income,
     LeverageSet,
     ListenKey,
+    OwnPool,
     PositionRisk,
     PremiumIndex,
     RateLimit,
@@ -60,6 +62,8 @@ from labkit.wire.rest import (
     encode_leverage,
     encode_leverage_bracket,
     encode_listen_key,
+    encode_open_interest,
+    encode_open_interest_history,
     encode_order,
     encode_order_ack,
     encode_orders,
@@ -88,6 +92,7 @@ RATE_LIMITS = (
     RateLimit("ORDERS", "SECOND", 10, 300),
 )
 WEIGHT_LIMIT, ORDER_LIMIT_1M, ORDER_LIMIT_10S = RATE_LIMITS
+OWN_POOL_MINUTES = 5
 FUNDING_CAP_SHARE = Decimal("0.75")
 """Cap of the funding rate as a share of the first bracket's maintenance margin ratio."""
 INTEREST_RATE = Decimal("0.0001")
@@ -205,6 +210,15 @@ def missing(name: str) -> ExchangeError:
     return refused(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
 
 
+def _too_many_requests(window: Window, span: str, now_ms: int) -> RateLimited:
+    return RateLimited(
+        f"Too many requests; current limit is {window.limit.limit} requests per {span}.",
+        code=-1003,
+        http_status=429,
+        retry_after_ms=window.wait_ms(now_ms),
+    )
+
+
 Answer = Callable[[Parameters, int], bytes]
 
 
@@ -214,6 +228,7 @@ class Route(msgspec.Struct, frozen=True):
     security: Security
     weight: Weight
     order_cost: int
+    own_pool: OwnPool | None
     answer: Answer
 
 
@@ -225,6 +240,8 @@ class RestRoutes:
         self._weight = Window(WEIGHT_LIMIT)
         self._orders_1m = Window(ORDER_LIMIT_1M)
         self._orders_10s = Window(ORDER_LIMIT_10S)
+        # In force, though `exchangeInfo` does not list them.
+        self._own = {pool: Window(RateLimit(pool.name, "MINUTE", OWN_POOL_MINUTES, pool.value)) for pool in OwnPool}
         answers: dict[str, Answer] = {
             "ping": lambda parameters, now_ms: b"{}",
             "time": lambda parameters, now_ms: encode_server_time(now_ms + venue.weather.clock_offset_ms),
@@ -237,6 +254,8 @@ class RestRoutes:
             "ticker_book": self._ticker_book,
             "funding_rate": self._funding_rate,
             "funding_info": self._funding_info,
+            "open_interest": self._open_interest,
+            "open_interest_history": self._open_interest_history,
             "trades": self._trades,
             "agg_trades": self._agg_trades,
             "place_order": self._place_order,
@@ -263,9 +282,7 @@ class RestRoutes:
         self._routes: dict[tuple[str, str], Route] = {}
         for name, answer in answers.items():
             endpoint = ENDPOINTS[name]
-            self._routes[endpoint.method, endpoint.path] = Route(
-                endpoint.security, endpoint.weight, endpoint.order_cost, answer
-            )
+            self._alias(endpoint.method, endpoint.path, name, answer)
         # What other clients ask for and ours does not.
         self._alias("GET", "/api/v3/ping", "ping", answers["ping"])
         self._alias("GET", "/api/v3/time", "time", answers["time"])
@@ -302,7 +319,9 @@ class RestRoutes:
 
     def _alias(self, method: str, path: str, name: str, answer: Answer) -> None:
         endpoint = ENDPOINTS[name]
-        self._routes[method, path] = Route(endpoint.security, endpoint.weight, endpoint.order_cost, answer)
+        self._routes[method, path] = Route(
+            endpoint.security, endpoint.weight, endpoint.order_cost, endpoint.own_pool, answer
+        )
 
     def _reply(self, status: int, body: bytes, headers: dict[str, str], now_ms: int) -> HttpResponse:
         headers["content-type"] = "application/json"
@@ -314,13 +333,13 @@ class RestRoutes:
     def _charge(self, route: Route, values: Mapping[str, str], now_ms: int) -> None:
         weight = route.weight(values)
         if not self._weight.has_room(weight, now_ms):
-            raise RateLimited(
-                f"Too many requests; current limit is {WEIGHT_LIMIT.limit} requests per minute.",
-                code=-1003,
-                http_status=429,
-                retry_after_ms=self._weight.wait_ms(now_ms),
-            )
+            raise _too_many_requests(self._weight, "minute", now_ms)
         self._weight.use(weight, now_ms)
+        if route.own_pool is not None:
+            pool = self._own[route.own_pool]
+            if not pool.has_room(1, now_ms):
+                raise _too_many_requests(pool, f"{OWN_POOL_MINUTES} minutes", now_ms)
+            pool.use(1, now_ms)
         for window in (self._orders_10s, self._orders_1m) if route.order_cost else ():
             if not window.has_room(route.order_cost, now_ms):
                 limit = window.limit
@@ -445,6 +464,28 @@ class RestRoutes:
             hours = self._venue.source.funding_interval_hours(symbol)
             rows.append(FundingInfo(symbol=symbol, rate_cap=cap, rate_floor=-cap, interval_hours=hours))
         return encode_funding_info(rows)
+
+    def _open_interest(self, parameters: Parameters, now_ms: int) -> bytes:
+        symbol = parameters.symbol()
+        rules = self._venue.desk.rules[symbol]
+        return encode_open_interest(open_interest(self._venue.boards[symbol], rules, now_ms))
+
+    def _open_interest_history(self, parameters: Parameters, now_ms: int) -> bytes:
+        symbol = parameters.symbol()
+        period_ms = PERIODS_MS.get(parameters.text("period"))
+        if period_ms is None:
+            raise refused(-1130, "Data sent for parameter 'period' is not valid.")
+        start_ms, end_ms = parameters.window()
+        rows = open_interest_history(
+            self._venue.boards[symbol],
+            self._venue.desk.rules[symbol],
+            period_ms,
+            start_ms=start_ms,
+            end_ms=end_ms,
+            limit=parameters.limit(30, 500),
+            now_ms=now_ms,
+        )
+        return encode_open_interest_history(rows)
 
     def _trades(self, parameters: Parameters, now_ms: int) -> bytes:
         board = self._venue.boards[parameters.symbol()]

@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from labkit.config import PaperConfig
 from labkit.domain.clock import HOUR_MS, MINUTE_MS, SECOND_MS
-from labkit.domain.market_events import INTERVAL_MS, DepthDiff, MarkPrice, Quote, Trade
+from labkit.domain.market_events import INTERVAL_MS, Bar, DepthDiff, MarkPrice, Quote, Trade
 from labkit.domain.orders import OrderStatus, OrderType
 from labkit.domain.position import ZERO
 from labkit.errors import ListenKeyGone
@@ -157,12 +157,16 @@ class Venue:
     def next_event_ms(self) -> int | None:
         """When `advance` will next have something to do, or None once the market is over."""
         if self._pending is None:
-            return self._next_tick_ms if self._next_tick_ms <= (self.source.end_ms or 0) else None
+            end_ms = self.source.end_ms
+            return self._next_tick_ms if end_ms is None or self._next_tick_ms <= end_ms else None
         return min(self._pending.time_ms, self._next_tick_ms)
 
     def advance(self, now_ms: int) -> None:
         """Live through everything the market does until `now_ms`, in order of time; then through the weather."""
         self.weather.now_ms = now_ms
+        if self._pending is None:
+            # A live market may have gone on.
+            self._pending = next(self._events, None)
         while True:
             pending = self._pending
             if pending is None or self._next_tick_ms <= pending.time_ms:
@@ -280,6 +284,9 @@ class Venue:
             case DepthDiff():
                 board.on_depth(fact)
                 self._publish_depth(names, fact, event.frame)
+            case Bar():
+                board.on_bar(fact)
+                self._publish_closed_bars(board, fact.close_time_ms + 1, event.time_ms)
 
     def _tick(self, now_ms: int) -> None:
         """What falls due at a full second, before anything the market does in the same millisecond."""
@@ -328,14 +335,16 @@ class Venue:
                 self.hub.publish(name, frame or encode_depth(diff))
 
     def _close_minute(self, board: SymbolBoard, now_ms: int) -> None:
-        bar = board.close_minute(now_ms)
-        if bar is None:
-            return
+        if board.close_minute(now_ms) is not None:
+            self._publish_closed_bars(board, now_ms, now_ms)
+
+    def _publish_closed_bars(self, board: SymbolBoard, end_ms: int, now_ms: int) -> None:
+        """The candles of every interval that ended with the minute before `end_ms`."""
         for interval, name in self._streams[board.symbol].klines:
-            if not self.hub.wants(name) or now_ms % INTERVAL_MS[interval]:
+            if not self.hub.wants(name) or end_ms % INTERVAL_MS[interval]:
                 continue
             length = INTERVAL_MS[interval]
-            for each in combine(board.minutes(now_ms - length, now_ms), interval):
+            for each in combine(board.minutes(end_ms - length, end_ms), interval):
                 self.hub.publish(name, encode_kline(each, now_ms))
 
     def _publish_running_bars(self, board: SymbolBoard, now_ms: int) -> None:
@@ -490,7 +499,8 @@ class Venue:
         for board in self.boards.values():
             board.close_minutes_until(reached_ms + 1)
         self.desk.put_restored_orders_into_books()
-        return reached_ms + 1
+        # A live market did not wait for us.
+        return max(reached_ms + 1, self.source.start_ms)
 
     def _relive(self, event: SourceEvent) -> None:
         """Look at what the market did before the restart: nobody is told and nothing is matched."""

@@ -9,8 +9,9 @@ file systems.
 SQLite forgets a damaged WAL tail without a word and cannot see a flipped bit in a row; the chain over the rows and
 the high-water anchor in a file of its own turn both into errors.
 
-One writer (see `labkit.store.run_lock`), one thread; readers open the file read-only. Used by the engine's ledger and
-by the paper exchange's own books.
+One writer (see `labkit.store.run_lock`), one thread; readers open the file read-only. Writers that take turns under a
+lock of their own call `catch_up` first. Used by the engine's ledger, by the paper exchange's own books and by the trial
+ledger.
 """
 
 from __future__ import annotations
@@ -90,6 +91,10 @@ class Journal:
         self._hash = GENESIS
         self._epoch = 0
         self._anchored = 0
+        self._flushes = True
+        """What SQLite is told to do at a commit."""
+        self._flushed = True
+        """True if a power cut would leave everything."""
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Journal:
@@ -147,16 +152,18 @@ class Journal:
         self._epoch += 1
         return self._epoch
 
-    def append(self, records: Iterable[Record], *, anchor: bool = False) -> list[int]:
+    def append(self, records: Iterable[Record], *, anchor: bool = False, flush: bool = True) -> list[int]:
         """Store `records` in one transaction and return their sequence numbers.
 
-        A record whose key is already stored is not stored again; its existing number is returned.
+        A record whose key is already stored is not stored again; its existing number is returned. Without `flush` they
+        survive the death of the process, but a power cut only once a later append or the anchor was flushed.
         """
         if self._read_only:
             raise LedgerError(f"{self._path} is open read-only")
         sequence, previous = self._sequence, self._hash
         numbers: list[int] = []
         try:
+            self._flush_commits(flush)
             self._connection.execute("BEGIN IMMEDIATE")
             for record in records:
                 known = self._connection.execute("SELECT sequence FROM records WHERE key = ?", (record.key,)).fetchone()
@@ -175,6 +182,7 @@ class Journal:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise LedgerError(f"cannot write {self._path}: {error}") from error
+        self._flushed = flush or (self._flushed and sequence == self._sequence)
         self._sequence, self._hash = sequence, previous
         if anchor or sequence - self._anchored >= ANCHOR_EVERY:
             self.write_anchor()
@@ -190,8 +198,24 @@ class Journal:
         for row in rows:
             yield StoredRecord(*row)
 
+    def catch_up(self) -> None:
+        """Take in, verified, what another process has appended since; only one may write at a time.
+
+        Raises:
+            LedgerDamaged: it does not continue the history known here.
+        """
+        try:
+            self._walk()
+        except sqlite3.Error as error:
+            raise LedgerError(f"cannot read {self._path}: {error}") from error
+
     def write_anchor(self) -> None:
         """Replace the anchor file atomically: temporary file, flush, rename, flush of the folder."""
+        if not self._flushed:
+            # The anchor must never know of more than a power cut would leave.
+            self._flush_commits(True)
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._flushed = True
         anchor = Anchor(self._sequence, self._hash, self._epoch)
         target = anchor_path(self._path)
         temporary = target.with_suffix(".tmp")
@@ -247,24 +271,7 @@ class Journal:
     def _verify(self) -> None:
         """Walk the chain; hold it against the anchor."""
         anchor = self._read_anchor()
-        previous, expected, anchored_hash = GENESIS, 1, GENESIS
-        rows = self._connection.execute(
-            "SELECT sequence, epoch, time_ms, kind, key, body, hash FROM records ORDER BY sequence"
-        )
-        for sequence, epoch, time_ms, kind, key, body, stored in rows:
-            if sequence != expected:
-                raise LedgerDamaged(f"{self._path}: record {expected} is missing", sequence=expected)
-            try:
-                previous = chain_hash(previous, sequence, epoch, Record(time_ms, kind, key, body))
-            except (AttributeError, TypeError, UnicodeError) as error:
-                raise LedgerDamaged(f"{self._path}: record {sequence} cannot be read", sequence=sequence) from error
-            if previous != stored:
-                raise LedgerDamaged(f"{self._path}: record {sequence} was altered", sequence=sequence)
-            if sequence == anchor.sequence:
-                anchored_hash = stored
-            self._epoch = max(self._epoch, epoch)
-            expected += 1
-        self._sequence, self._hash = expected - 1, previous
+        anchored_hash = self._walk(anchor.sequence)
         self._anchored = anchor.sequence
         if self._sequence < anchor.sequence:
             raise LedgerDamaged(
@@ -276,6 +283,36 @@ class Journal:
                 f"{self._path}: record {anchor.sequence} is not the one the anchor knows", sequence=anchor.sequence
             )
         self._epoch = max(self._epoch, anchor.epoch)
+
+    def _walk(self, wanted: int = 0) -> str:
+        """Verify what comes after the last known record and go there; returns the hash of record `wanted` if met."""
+        previous, expected, found = self._hash, self._sequence + 1, GENESIS
+        rows = self._connection.execute(
+            "SELECT sequence, epoch, time_ms, kind, key, body, hash FROM records WHERE sequence > ? ORDER BY sequence",
+            (self._sequence,),
+        )
+        for sequence, epoch, time_ms, kind, key, body, stored in rows:
+            if sequence != expected:
+                raise LedgerDamaged(f"{self._path}: record {expected} is missing", sequence=expected)
+            try:
+                previous = chain_hash(previous, sequence, epoch, Record(time_ms, kind, key, body))
+            except (AttributeError, TypeError, UnicodeError) as error:
+                raise LedgerDamaged(f"{self._path}: record {sequence} cannot be read", sequence=sequence) from error
+            if previous != stored:
+                raise LedgerDamaged(f"{self._path}: record {sequence} was altered", sequence=sequence)
+            if sequence == wanted:
+                found = stored
+            self._epoch = max(self._epoch, epoch)
+            expected += 1
+        # What somebody else has written, or this process before it died, may not be flushed yet.
+        self._flushed = self._flushed and expected - 1 == self._sequence
+        self._sequence, self._hash = expected - 1, previous
+        return found
+
+    def _flush_commits(self, flush: bool) -> None:
+        if flush != self._flushes:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if flush else 'NORMAL'}")
+            self._flushes = flush
 
     def _read_anchor(self) -> Anchor:
         path = anchor_path(self._path)

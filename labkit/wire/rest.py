@@ -49,6 +49,13 @@ class Lane(Enum):
     HISTORY = 4
 
 
+class OwnPool(Enum):
+    """A pool some endpoints share beside the weight: so many calls in five minutes, per address."""
+
+    FUNDING = 500
+    FUTURES_DATA = 1_000
+
+
 Weight = Callable[[Mapping[str, str]], int]
 
 
@@ -62,6 +69,12 @@ class Endpoint(Struct, frozen=True):
     lane: Lane
     weight: Weight
     order_cost: int = 0
+    own_pool: OwnPool | None = None
+
+    @property
+    def cancels(self) -> bool:
+        """It ends orders."""
+        return self.method == "DELETE" and self.security is Security.SIGNED
 
 
 def _fixed(weight: int) -> Weight:
@@ -87,8 +100,10 @@ _DEPTH_WEIGHT = _by_limit(500, ((50, 2), (100, 5), (500, 10)), 20)
 _KLINES_WEIGHT = _by_limit(500, ((99, 1), (499, 2), (1000, 5)), 10)
 
 
-def _market(name: str, path: str, weight: Weight, lane: Lane = Lane.CANCEL_QUERY) -> Endpoint:
-    return Endpoint(name, "GET", path, Security.NONE, lane, weight)
+def _market(
+    name: str, path: str, weight: Weight, lane: Lane = Lane.CANCEL_QUERY, own_pool: OwnPool | None = None
+) -> Endpoint:
+    return Endpoint(name, "GET", path, Security.NONE, lane, weight, own_pool=own_pool)
 
 
 def _signed(name: str, method: str, path: str, lane: Lane, weight: Weight, order_cost: int = 0) -> Endpoint:
@@ -109,9 +124,13 @@ ENDPOINTS: dict[str, Endpoint] = {
         _market("ticker_24hr", "/fapi/v1/ticker/24hr", _cheaper_with_symbol(1, 40)),
         _market("ticker_price", "/fapi/v2/ticker/price", _cheaper_with_symbol(1, 2)),
         _market("ticker_book", "/fapi/v1/ticker/bookTicker", _cheaper_with_symbol(2, 5)),
-        # Funding history has a pool of its own (500 per 5 minutes) and costs no weight.
-        _market("funding_rate", "/fapi/v1/fundingRate", _fixed(0), Lane.HISTORY),
-        _market("funding_info", "/fapi/v1/fundingInfo", _fixed(0), Lane.HISTORY),
+        # Funding history costs no weight.
+        _market("funding_rate", "/fapi/v1/fundingRate", _fixed(0), Lane.HISTORY, OwnPool.FUNDING),
+        _market("funding_info", "/fapi/v1/fundingInfo", _fixed(0), Lane.HISTORY, OwnPool.FUNDING),
+        _market("open_interest", "/fapi/v1/openInterest", _fixed(1)),
+        _market(
+            "open_interest_history", "/futures/data/openInterestHist", _fixed(0), Lane.HISTORY, OwnPool.FUTURES_DATA
+        ),
         _market("trades", "/fapi/v1/trades", _fixed(5), Lane.HISTORY),
         _market("agg_trades", "/fapi/v1/aggTrades", _fixed(20), Lane.HISTORY),
         _signed("place_order", "POST", "/fapi/v1/order", Lane.OPEN, _fixed(0), order_cost=1),
@@ -124,8 +143,9 @@ ENDPOINTS: dict[str, Endpoint] = {
         _signed("account", "GET", "/fapi/v3/account", Lane.CANCEL_QUERY, _fixed(5)),
         _signed("balance", "GET", "/fapi/v3/balance", Lane.CANCEL_QUERY, _fixed(5)),
         _signed("position_risk", "GET", "/fapi/v3/positionRisk", Lane.CANCEL_QUERY, _fixed(5)),
-        _signed("leverage", "POST", "/fapi/v1/leverage", Lane.OPEN, _fixed(1)),
-        _signed("margin_type", "POST", "/fapi/v1/marginType", Lane.OPEN, _fixed(1)),
+        # Settings open nothing: an exchange that is not well must not keep a lab from starting.
+        _signed("leverage", "POST", "/fapi/v1/leverage", Lane.CANCEL_QUERY, _fixed(1)),
+        _signed("margin_type", "POST", "/fapi/v1/marginType", Lane.CANCEL_QUERY, _fixed(1)),
         _signed("position_mode", "GET", "/fapi/v1/positionSide/dual", Lane.CANCEL_QUERY, _fixed(30)),
         _signed("leverage_bracket", "GET", "/fapi/v1/leverageBracket", Lane.CANCEL_QUERY, _fixed(1)),
         _signed("commission_rate", "GET", "/fapi/v1/commissionRate", Lane.CANCEL_QUERY, _fixed(20)),
@@ -265,6 +285,26 @@ class FundingRate(Struct, frozen=True, kw_only=True):
     funding_rate: Decimal
     mark_price: Decimal = ZERO
     rate_type: str = "Regular"
+
+
+class OpenInterest(Struct, frozen=True, kw_only=True):
+    """All contracts of one symbol that are open at `time_ms`, in base asset."""
+
+    symbol: str
+    open_interest: Decimal
+    time_ms: int
+
+
+class OpenInterestStatistic(Struct, frozen=True, kw_only=True):
+    """Open interest of one period, in base and in quote asset.
+
+    Which end of the period `label_ms` names has changed before; it was known a whole period after it at the latest.
+    """
+
+    symbol: str
+    open_interest: Decimal
+    open_interest_value: Decimal
+    label_ms: int
 
 
 class FundingInfo(Struct, frozen=True, kw_only=True):
@@ -799,6 +839,23 @@ _FUNDING_INFO = Shape(
 )
 decode_funding_info = _FUNDING_INFO.decode_list
 encode_funding_info = _FUNDING_INFO.encode_some
+
+
+_OPEN_INTEREST = Shape(OpenInterest, {"symbol": "symbol", "open_interest": "openInterest", "time_ms": "time"})
+decode_open_interest = _OPEN_INTEREST.decode
+encode_open_interest = _OPEN_INTEREST.encode
+
+_OPEN_INTEREST_HISTORY = Shape(
+    OpenInterestStatistic,
+    {
+        "symbol": "symbol",
+        "open_interest": "sumOpenInterest",
+        "open_interest_value": "sumOpenInterestValue",
+        "label_ms": "timestamp",
+    },
+)
+decode_open_interest_history = _OPEN_INTEREST_HISTORY.decode_list
+encode_open_interest_history = _OPEN_INTEREST_HISTORY.encode_some
 
 
 class _RecentTrade(Struct, frozen=True):

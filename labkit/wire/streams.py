@@ -95,6 +95,12 @@ JsonScalar = str | int | float | bool | None
 ControlResult = bool | tuple[str, ...] | None
 
 
+class ServerShutdown(Struct, frozen=True):
+    """The exchange announces that it will soon end the connection this came over."""
+
+    event_time_ms: int = 0
+
+
 class ControlRequest(Struct, frozen=True):
     """A message a client sends on a stream connection. `id` is any JSON scalar and is echoed unchanged."""
 
@@ -364,11 +370,17 @@ class _Fault(Struct, frozen=True):
     message: str = field(name="msg")
 
 
+class _Announcement(Struct, frozen=True):
+    event: str = field(name="e", default="")
+    event_time_ms: Int64 = field(name="E", default=0)
+
+
 class _Anything(Struct, frozen=True):
     """Just enough of a frame to tell what it is."""
 
     stream: str | UnsetType = UNSET
     event: str | UnsetType = field(name="e", default=UNSET)
+    announced: _Announcement | UnsetType = field(name="event", default=UNSET)
     id: JsonScalar | UnsetType = UNSET
     result: ControlResult | UnsetType = UNSET
     error: _Fault | UnsetType = UNSET
@@ -379,10 +391,12 @@ class _Anything(Struct, frozen=True):
 _combined = msgspec.json.Decoder(_Combined)
 _bare: msgspec.json.Decoder[_Frame] = msgspec.json.Decoder(_Frame)
 _anything = msgspec.json.Decoder(_Anything)
+_announcement = msgspec.json.Decoder(_Announcement)
+_SHUTDOWN = "serverShutdown"
 
 
-def decode_frame(frame: bytes, received_ns: int) -> Fact | ControlReply:
-    """The one fact in a frame of a market stream, or the reply to a control message.
+def decode_frame(frame: bytes, received_ns: int) -> Fact | ControlReply | ServerShutdown:
+    """The one fact in a frame of a market stream, the reply to a control message, or the announcement of an end.
 
     Reads the combined form `{"stream", "data"}` and the bare event; in the combined form the stream must be one that
     carries this event for this symbol. Raises `RemoteProtocolError` for everything else. `received_ns` is our market
@@ -391,11 +405,15 @@ def decode_frame(frame: bytes, received_ns: int) -> Fact | ControlReply:
     # The exchange writes these keys first, so nearly every frame is decoded in one pass.
     if frame.startswith(b'{"stream":'):
         return _decode_combined(frame, received_ns)
-    if frame.startswith(b'{"e":'):
+    if frame.startswith(b'{"e":') and not frame.startswith(b'{"e":"serverShutdown"'):
         return decode_json(_bare, frame).fact(received_ns)
     outline = decode_json(_anything, frame)
     if outline.stream is not UNSET:
         return _decode_combined(frame, received_ns)
+    if outline.event == _SHUTDOWN:
+        return ServerShutdown(decode_json(_announcement, frame).event_time_ms)
+    if outline.announced is not UNSET and outline.announced.event == _SHUTDOWN:
+        return ServerShutdown(outline.announced.event_time_ms)
     if outline.event is not UNSET:
         return decode_json(_bare, frame).fact(received_ns)
     return _control_reply(outline)

@@ -6,10 +6,13 @@ Two bodies exist: sockets (`labkit.edge.http`, `labkit.edge.websocket`) and the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import msgspec
+
+if TYPE_CHECKING:
+    from labkit.wire.frames import Frames
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,13 @@ class StreamConnection(Protocol):
 
     async def receive(self) -> bytes:
         """The next text frame as UTF-8 bytes. Raises `ConnectionLost` when the connection is over."""
+        ...
+
+    async def pump(self, take: Callable[[Frames], None]) -> NoReturn:
+        """Hand over all frames as they come, those that came together in one call, until the connection is over.
+
+        Raises `ConnectionLost` then, and at once whatever `take` raises. The frames are good during the call only.
+        """
         ...
 
     async def send(self, text: str) -> None: ...

@@ -63,7 +63,7 @@ def test_a_run_in_virtual_time_prints_one_object_with_every_figure(tmp_path: Pat
 
 
 def test_a_run_over_sockets_prints_the_same_figures_and_seals_its_ledger(tmp_path: Path) -> None:
-    done = labkit("run", "--minutes", "10", "--speed", "200", "--json", "--data-dir", str(tmp_path / "state"), *SMALL)
+    done = labkit("run", "--minutes", "25", "--speed", "200", "--json", "--data-dir", str(tmp_path / "state"), *SMALL)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert set(result) == KEYS

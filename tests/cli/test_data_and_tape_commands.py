@@ -18,7 +18,8 @@ import pytest
 from labkit.cli import main
 from labkit.domain.clock import HOUR_MS
 from labkit.domain.moments import moment_ms
-from labkit.market.lake import Lake, Series
+from labkit.market.history_kinds import Series
+from labkit.market.lake import Lake
 from labkit.wire.tape import TapeWriter, read_tape
 
 START = moment_ms("2024-01-01")
@@ -92,6 +93,10 @@ def test_a_damaged_lake_file_is_named_and_set_aside(tmp_path: Path, capsys: pyte
         (["data", "pull", "BTCUSDT", "--interval", "7m", "--start", "2024-01-02", "--lake", "x"], "must be one of"),
         (["data", "pull", "BTCUSDT", "--start", "2024-01-02", "--archive", "no", "--from", "archive", "--lake", "x"],
          "neither an address nor a folder"),
+        (["data", "pull", "BTCUSDT", "--start", "2024-01-02", "--within", "0", "--lake", "x"], "above 0"),
+        (["check", "lookahead", "nowhere.py:f"], "no such Python file"),
+        (["check", "warmup", "f"], "FILE:FUNCTION"),
+        (["check", "lookahead", "f.py:f", "--symbol", "BTCUSDT", "--lake", "nowhere"], "no lake yet"),
         (["tape", "check", "nowhere.raw.gz"], "cannot be read"),
         (["tape", "ls", "."], "no recording in this folder"),
         (["tape", "record", "btcusdt", "--streams", "ws://127.0.0.1:9"], "upper case"),
@@ -123,6 +128,71 @@ def test_tapes_are_listed_cut_and_checked(tmp_path: Path, capsys: pytest.Capture
     assert "4 lines of 1 streams" in capsys.readouterr().out
 
 
+def test_a_span_without_frames_is_refused_with_the_span_there_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tape(tmp_path / "a.raw.gz")
+    assert main(["tape", "cut", str(path), "--start", "2027-01-01", "--to", str(tmp_path / "b.raw.gz")]) == 2
+    assert "it goes from 2026-01-05T00:00:00 to 2026-01-05T00:00:03 UTC" in capsys.readouterr().err
+    assert not (tmp_path / "b.raw.gz").exists()
+
+
+def test_recordings_are_looked_for_in_the_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["tape", "ls"]) == 2
+    assert "no recordings yet; labkit tape record" in capsys.readouterr().err
+    (tmp_path / "data" / "tapes").mkdir(parents=True)
+    tape(tmp_path / "data" / "tapes" / "a.raw.gz")
+    assert main(["tape", "ls"]) == 0
+    assert "4 frames" in capsys.readouterr().out
+    assert main(["tape", "check"]) == 0
+
+
+def test_a_recorder_without_a_network_says_so_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = ["tape", "record", "BTCUSDT", "--streams", "ws://127.0.0.1:9", "--to", str(tmp_path), "--minutes", "0.005"]
+    assert main(record) == 1
+    told = capsys.readouterr().err
+    assert "cannot connect" in told
+    assert "trying again" in told
+    assert "not one frame arrived from ws://127.0.0.1:9" in told
+
+
+LEAKING = """
+def features(klines):
+    close = klines["close"]
+    return klines.assign(honest=close.diff(), ahead=close.shift(-3))[["honest", "ahead"]]
+
+def windows(klines):
+    return klines["close"].rolling(30).mean()
+"""
+
+
+def test_a_feature_that_looks_ahead_is_named_with_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(LEAKING)
+    assert main(["check", "lookahead", f"{file}:features", "--candles", "500"]) == 1
+    (named, tried) = capsys.readouterr().out.splitlines()
+    assert named.startswith("ahead: looks at least 3 candles ahead")
+    assert "500 simulated candles" in tried
+    assert main(["check", "lookahead", f"{file}:windows", "--candles", "500"]) == 0
+    assert "no look-ahead in close" in capsys.readouterr().out
+
+
+def test_features_are_tried_on_candles_of_the_lake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(LEAKING)
+    lake = ["--lake", str(tmp_path / "lake")]
+    assert main(["data", "import", str(candles(tmp_path / "BTCUSDT-1h-x.parquet", 300)), *lake]) == 0
+    capsys.readouterr()
+    warmup = ["check", "warmup", f"{file}:windows", "--symbol", "BTCUSDT", "--interval", "1h", *lake]
+    assert main(warmup) == 0
+    assert "close: needs 30 candles" in (told := capsys.readouterr().out)
+    assert "300 candles of BTCUSDT 1h" in told
+    assert main([*warmup, "--at-most", "29"]) == 1
+
+
 def test_a_tape_whose_recorder_was_killed_is_told_and_a_damaged_one_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,8 +208,8 @@ def test_a_tape_whose_recorder_was_killed_is_told_and_a_damaged_one_is_refused(
     assert "line 1: the block at byte 0" in capsys.readouterr().err
 
 
-@contextlib.contextmanager
-def paper_exchange() -> Iterator[dict[str, str]]:
+@pytest.fixture(scope="module")
+def address() -> Iterator[dict[str, str]]:
     """A paper exchange of its own process on loopback, whose market runs as fast as life."""
     process = subprocess.Popen(
         [sys.executable, "-m", "labkit.cli", "exchange", "--set", "symbols=BTCUSDT", "--set", "paper.history_days=2"],
@@ -155,14 +225,49 @@ def paper_exchange() -> Iterator[dict[str, str]]:
         process.communicate(timeout=30)
 
 
-def test_history_is_pulled_from_an_exchange_and_its_frames_are_recorded(tmp_path: Path) -> None:
-    with paper_exchange() as address:
-        lake = ["--lake", str(tmp_path / "lake"), "--from", "exchange", "--exchange", address["rest"]]
-        pull = ["data", "pull", "BTCUSDT", "--start", "2026-01-03", "--end", "2026-01-05"]
-        assert main([*pull, *lake]) == 0
-        assert main([*pull, *lake, "--kind", "funding"]) == 0
-        record = ["tape", "record", "BTCUSDT", "--streams", address["ws"], "--to", str(tmp_path / "tapes")]
-        assert main([*record, "--minutes", "0.05"]) == 0
+def test_a_recorder_killed_while_frames_come_leaves_a_tape_that_opens(tmp_path: Path, address: dict[str, str]) -> None:
+    command = ["tape", "record", "BTCUSDT", "--streams", address["ws"], "--to", str(tmp_path)]
+    recorder = subprocess.Popen([sys.executable, "-m", "labkit.cli", *command], stderr=subprocess.DEVNULL)
+    try:
+        # Killed as soon as there is something on the disk, most likely in the middle of something.
+        for _ in range(600):
+            if any(path.stat().st_size for path in tmp_path.iterdir()):
+                break
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                recorder.wait(0.1)
+    finally:
+        recorder.kill()
+        recorder.wait()
+    (path,) = tmp_path.iterdir()
+    assert sum(1 for _ in read_tape(path)) > 0
+    assert main(["tape", "check", str(path)]) in (0, 1)
+
+
+def test_a_pull_the_rate_limits_would_stretch_is_refused_with_a_forecast(
+    tmp_path: Path, address: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = ["--lake", str(tmp_path / "lake"), "--from", "exchange", "--exchange", address["rest"]]
+    pull = ["data", "pull", "BTCUSDT", "--end", "2026-01-05", *lake]
+    assert main([*pull, "--start", "2020-01-01", "--within", "5"]) == 1
+    told = capsys.readouterr().err
+    assert "calls" in told
+    assert "min" in told
+    assert "archives" in told
+    assert main([*pull, "--start", "2026-01-04", "--within", "5"]) == 0
+    assert "klines BTCUSDT 1m: 1 calls" in capsys.readouterr().err
+    assert main([*pull, "--start", "2026-01-04", "--kind", "metrics"]) == 0
+    assert "rows added" in capsys.readouterr().out
+
+
+def test_history_is_pulled_from_an_exchange_and_its_frames_are_recorded(
+    tmp_path: Path, address: dict[str, str]
+) -> None:
+    lake = ["--lake", str(tmp_path / "lake"), "--from", "exchange", "--exchange", address["rest"]]
+    pull = ["data", "pull", "BTCUSDT", "--start", "2026-01-03", "--end", "2026-01-05"]
+    assert main([*pull, *lake]) == 0
+    assert main([*pull, *lake, "--kind", "funding"]) == 0
+    record = ["tape", "record", "BTCUSDT", "--streams", address["ws"], "--to", str(tmp_path / "tapes")]
+    assert main([*record, "--minutes", "0.05"]) == 0
     held = Lake(tmp_path / "lake")
     assert held.gaps(Series("klines", "BTCUSDT", "1m")) == []
     assert len(held.read(Series("klines", "BTCUSDT", "1m"), 0, 1 << 50)) == 2 * 1_440

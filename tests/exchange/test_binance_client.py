@@ -34,8 +34,9 @@ from labkit.errors import (
     WouldExceedLimit,
 )
 from labkit.exchange.binance_client import BinanceClient
-from labkit.exchange.circuit_breaker import BreakerLevel, CircuitBreaker, LevelChange
+from labkit.exchange.circuit_breaker import BreakerLevel, LevelChange
 from labkit.exchange.credentials import Credentials
+from labkit.exchange.request_plan import Forecast, planned_calls
 from labkit.wire import rest
 from labkit.wire.signing import verify_signature
 from labkit.wire.transport import ConnectionLost, HttpResponse, NotSent
@@ -573,18 +574,53 @@ def test_after_429_nothing_is_sent_in_the_window_of_the_server_and_then_a_probe_
 def test_a_ban_survives_a_restart(lab) -> None:
     lab.exchange.on("GET", "/fapi/v1/ping", fault(418, -1003, f"IP banned until {START_MS + 300_000}."))
 
+    told: list[LevelChange] = []
+
     async def story() -> None:
-        client = lab.client()
+        client = lab.client(on_breaker_change=told.append)
         with pytest.raises(IpBanned):
             await client.ping()
-        stored = client.breaker.to_state()
         await lab.sleep(299_999)
-        restarted = lab.client(breaker=CircuitBreaker.from_state(stored))
+        restarted = lab.client()
+        restarted.resume_breaker(told[-1])
         with pytest.raises(BreakerOpen):
             await restarted.ping()
 
     lab.run(story())
     assert len(lab.exchange.requests) == 1
+
+
+def test_a_breaker_that_has_moved_itself_is_not_replaced_by_its_past(lab) -> None:
+    lab.exchange.on("GET", "/fapi/v1/ping", fault(418, -1003, f"IP banned until {START_MS + 300_000}."))
+
+    async def story() -> None:
+        client = lab.client()
+        past = client.breaker.standing(START_MS)
+        with pytest.raises(IpBanned):
+            await client.ping()
+        client.resume_breaker(past)
+        assert client.breaker.silent_until_ms == START_MS + 300_000
+
+    lab.run(story())
+
+
+def test_openings_of_a_cautious_client_leave_two_seconds_apart_and_closings_at_once(lab) -> None:
+    lab.exchange.on("POST", ORDER, echo_ack)
+    lab.exchange.on("GET", "/fapi/v1/openOrders", fault(503, 0, "Unknown error"))
+
+    async def story() -> None:
+        client = lab.client()
+        for _ in range(3):
+            with pytest.raises(ExchangeUnavailable):
+                await client.open_orders("BTCUSDT")
+        assert client.breaker.level(lab.clock.now_ms()) is BreakerLevel.CAUTIOUS
+        await asyncio.gather(
+            *(client.place_order(intent(f"open-{number}")) for number in range(3)),
+            client.place_order(intent("close", reduce_only=True)),
+        )
+
+    lab.run(story())
+    assert lab.exchange.times("POST", ORDER) == [0, 0, 2_000, 4_000]
 
 
 def test_a_dead_exchange_is_left_alone_but_for_closing_and_found_again_by_a_probe(lab) -> None:
@@ -794,6 +830,14 @@ ASKED = [
     ("ticker_prices", (), "ticker_price", b"[]", {}),
     ("klines", ("BTCUSDT", "1m", 1, 2, 3), "klines", b"[]", []),
     ("trades", ("BTCUSDT", 5), "trades", b"[]", []),
+    (
+        "open_interest",
+        ("BTCUSDT",),
+        "open_interest",
+        b'{"openInterest":"1.5","symbol":"BTCUSDT","time":5}',
+        rest.OpenInterest(symbol="BTCUSDT", open_interest=D("1.5"), time_ms=5),
+    ),
+    ("open_interest_history", ("BTCUSDT", "5m", 1, 2, 3), "open_interest_history", b"[]", []),
     ("agg_trades", ("BTCUSDT", 1, 2), "agg_trades", b"[]", []),
     ("funding_rate", ("BTCUSDT", 1, 2, 3), "funding_rate", b"[]", []),
     ("query_order", ("BTCUSDT", "lab-1"), "query_order", rest.encode_order(order(), created_ms=1), order()),
@@ -917,3 +961,34 @@ async def test_the_limits_of_a_recorded_exchange_are_taken_over(lab, real_data) 
     info = await client.exchange_info()
     (weight,) = [limit.limit for limit in info.rate_limits if limit.kind == "REQUEST_WEIGHT"]
     assert client.limits.weight_limit == int(weight * 0.8)
+
+
+# -- what asking would cost ------------------------------------------------------------------------------------
+
+
+def test_a_forecast_asks_nothing_and_counts_what_was_asked_before(lab) -> None:
+    lab.exchange.on("GET", "/fapi/v1/aggTrades", HttpResponse(status=200, body=b"[]"))
+
+    async def story() -> tuple[Forecast, Forecast]:
+        client = lab.client()
+        fresh = client.forecast([planned_calls("agg_trades", 50)])
+        for _ in range(50):
+            await client.agg_trades("BTCUSDT")
+        return fresh, client.forecast([planned_calls("agg_trades", 50)])
+
+    fresh, used = lab.run(story())
+    assert len(lab.exchange.requests) == 50
+    assert (fresh.duration_ms, used.duration_ms) == (0, 60_000)
+
+
+def test_a_pull_that_would_take_too_long_is_refused_before_it_starts(lab) -> None:
+    year_ms = 365 * 86_400_000
+
+    async def story() -> None:
+        client = lab.client()
+        assert client.forecast_candles(["BTCUSDT"], "1m", START_MS - year_ms, START_MS, within_ms=240_000).calls == 351
+        with pytest.raises(WouldExceedLimit, match=r"351 calls, 3,510 weight: 3 min .* through in 1 min: .* archives"):
+            client.forecast_candles(["BTCUSDT"], "1m", START_MS - year_ms, START_MS, within_ms=60_000)
+
+    lab.run(story())
+    assert lab.exchange.requests == []

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import labkit
+from labkit.config import load_config
 from labkit.errors import AlreadyRunning, ConfigError
+from labkit.lab import Lab, _frame
 from labkit.store.run_lock import Owner, RunLock
 
 SMALL: dict[str, Any] = {
@@ -26,9 +30,30 @@ def test_a_folder_of_another_engine_is_refused_by_the_start_itself(tmp_path: Pat
     lock.release()
 
 
+@pytest.mark.parametrize("table", ["prices", "positions", "trades", "decisions"])
+def test_every_number_in_a_table_has_a_unit(table: str, tmp_path: Path) -> None:
+    frame = getattr(Lab(load_config({"data_dir": str(tmp_path)}, environ={})), table)()
+    words = {"stale_because", "side", "exit_reason", "action", "primary_reason", "smallest_change"}
+    assert set(frame.columns) - words <= set(frame.attrs["units"])
+
+
+def test_an_average_price_is_shown_to_the_exchanges_own_precision() -> None:
+    class Held(msgspec.Struct):
+        symbol: str
+        entry_price: Decimal
+        quantity: Decimal
+
+    frame = _frame([Held("BTCUSDT", Decimal(100) / 3, Decimal("0.100"))], "symbol entry_price quantity")
+    assert [str(value) for value in frame.iloc[0]] == ["33.33333333", "0.100"]
+
+
 def test_a_stopped_lab_still_tells_its_past_and_writes_its_report(tmp_path: Path) -> None:
     lab = labkit.start(data_dir=str(tmp_path), **SMALL)
     decision = lab.wait_for("decision", 90)
+    candles = lab.candles("btc/usdt", "15m", 20)
+    assert list(candles.index.minute.unique()) in ([0, 15, 30, 45], [15, 30, 45, 0], [30, 45, 0, 15], [45, 0, 15, 30])
+    assert len(candles) == 20
+    assert candles.attrs["units"]["close"] == "quote asset"
     lab.stop()
     assert lab.report().path.read_text().startswith("<!doctype html>")
     assert lab.at(decision.time_ms).account is not None

@@ -11,6 +11,7 @@ from labkit.assembly import assemble_in_process
 from labkit.config import Config
 from labkit.domain import events as ev
 from labkit.domain.clock import utc_day
+from labkit.domain.market_events import Quote
 from labkit.domain.orders import OrderIntent, OrderType, Side
 from labkit.domain.snapshot import Snapshot
 from labkit.edge.clocks import VirtualTimeLoop, run_in_virtual_time
@@ -20,10 +21,11 @@ from labkit.engine.recovery import Checkpoints, fold, recover
 from labkit.engine.snapshots import snapshot_of_past, take_snapshot
 from labkit.errors import ConfigError
 from labkit.lab import left_unguarded
+from labkit.market.websocket_monitor import WebSocketMonitor
 from labkit.paper.paper_exchange import JOURNAL_NAME
 from labkit.store.journal import Journal
 from labkit.trader.self_learning_trader import SelfLearningTrader
-from tests.lab.conftest import live, small_config
+from tests.lab.conftest import SMALL, live, small_config
 
 Lived = tuple[Path, Snapshot]
 
@@ -178,6 +180,44 @@ def test_a_fill_the_stream_never_told_of_is_found_by_looking(tmp_path: Path) -> 
 
     snapshot = run_in_virtual_time(story(), loop)
     assert "by-hand" in [trade.exit_order for trade in snapshot.closed_trades]
+
+
+def test_the_guard_of_a_position_sees_every_quote_of_it_and_no_other(tmp_path: Path) -> None:
+    """What the engine is told, beside a monitor of the same exchange that hears everything."""
+    loop = VirtualTimeLoop()
+    told: list[Quote] = []
+    published: list[Quote] = []
+
+    async def story() -> Snapshot:
+        assembly = await assemble_in_process(small_config(), tmp_path, loop)
+        scheduler = assembly.scheduler
+        guard = scheduler.position_controller.on_quote
+        scheduler.position_controller.on_quote = lambda quote: (told.append(quote), guard(quote))  # type: ignore
+        witness = WebSocketMonitor(SMALL["symbols"], streams=assembly.exchange, clock=assembly.clock)  # type: ignore
+        witness.on_quote = published.append
+        await assembly.start()
+        await witness.start()
+        while len(scheduler.engine.closed_trades) < 4:
+            await assembly.clock.sleep_until(assembly.clock.now_ms() + 1_000)
+        snapshot = take_snapshot(scheduler)
+        await witness.stop()
+        await assembly.stop()
+        return snapshot
+
+    snapshot = run_in_virtual_time(story(), loop)
+    seen = {(quote.symbol, quote.update_id) for quote in told}
+    for trade in snapshot.closed_trades:
+        while_open = {
+            (quote.symbol, quote.update_id)
+            for quote in published
+            if quote.symbol == trade.symbol and trade.opened_ms + 100 < quote.event_time_ms < trade.closed_ms - 100
+        }
+        assert while_open <= seen
+        assert while_open
+    held = [(trade.symbol, trade.opened_ms, trade.closed_ms) for trade in snapshot.closed_trades]
+    held += [(position.symbol, position.opened_ms, snapshot.time_ms) for position in snapshot.positions]
+    for quote in told:
+        assert any(s == quote.symbol and b - 100 <= quote.event_time_ms <= e + 100 for s, b, e in held)
 
 
 def test_an_account_is_not_traded_on_another_market(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from typing import NoReturn
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -14,6 +15,7 @@ from labkit.domain.market_events import Bar, MarkPrice, Quote
 from labkit.edge.clocks import VirtualClock, VirtualTimeLoop, run_in_virtual_time
 from labkit.market.websocket_monitor import WebSocketMonitor
 from labkit.wire import streams as wire
+from labkit.wire.frames import Frames
 from labkit.wire.transport import ConnectionLost, NotSent
 
 START_MS = 1_767_571_200_000
@@ -31,12 +33,19 @@ class ExchangeConnection:
         self.control: list[tuple[int, str]] = []
         self._exchange = exchange
         self._inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._together: list[bytes] = []
 
     async def receive(self) -> bytes:
         frame = await self._inbox.get()
         if frame is None:
             raise ConnectionLost("reset by the exchange")
         return frame
+
+    async def pump(self, take: Callable[[Frames], None]) -> NoReturn:
+        while True:
+            frame = await self.receive()
+            waiting, self._together = [frame, *self._together], []
+            take(Frames.of(waiting))
 
     async def send(self, text: str) -> None:
         if not self.open:
@@ -54,6 +63,12 @@ class ExchangeConnection:
         self.open = False
         if self in self._exchange.connections:
             self._exchange.connections.remove(self)
+
+    def push_together(self, frames: list[bytes]) -> None:
+        """Frames that come in one read."""
+        if frames:
+            self._together = frames[1:]
+            self._inbox.put_nowait(frames[0])
 
     def push(self, frame: bytes | None) -> None:
         self._inbox.put_nowait(frame)

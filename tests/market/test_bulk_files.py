@@ -27,7 +27,8 @@ from labkit.market.bulk_files import (
     read_archive,
     read_csv,
 )
-from labkit.market.lake import Lake, Series
+from labkit.market.history_kinds import Series
+from labkit.market.lake import Lake
 
 DAY = moment_ms("2024-10-28")
 HOURS = Series("klines", "BTCUSDT", "1h")

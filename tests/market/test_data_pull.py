@@ -6,26 +6,30 @@ import asyncio
 import hashlib
 import io
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from labkit.domain.clock import DAY_MS, HOUR_MS
+from labkit.domain.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from labkit.domain.market_events import Bar, Trade
 from labkit.domain.moments import moment_ms
 from labkit.edge.http import SocketHttp
-from labkit.errors import ArchiveUnreachable, ConfigError, ExchangeUnavailable, RemoteProtocolError
+from labkit.errors import ArchiveUnreachable, ConfigError, ExchangeUnavailable, RemoteProtocolError, WouldExceedLimit
 from labkit.market.bulk_files import ArchiveFile, ArchiveFolder, ArchiveHttp, archives_for
-from labkit.market.data_service import AGG_TRADES_SPAN_MS, FULL_PAGE, DataService
-from labkit.market.lake import Gap, Lake, Series
-from labkit.wire.rest import FundingRate
+from labkit.market.data_service import DataService
+from labkit.market.history_kinds import Series
+from labkit.market.history_source import AGG_TRADES_SPAN_MS, FULL_PAGE
+from labkit.market.lake import Lake
+from labkit.market.lake_rows import Gap
+from labkit.wire.rest import FundingRate, OpenInterestStatistic
 
 START = moment_ms("2024-10-27")
 HOURS = Series("klines", "BTCUSDT", "1h")
 NOW = START + 10 * DAY_MS
+FIVE_MINUTES = 5 * MINUTE_MS
 
 
 def close_of(open_ms: int) -> Decimal:
@@ -76,6 +80,38 @@ class Exchange:
         return [
             FundingRate(symbol=symbol, funding_time_ms=time, funding_rate=Decimal("0.0001")) for time in times[:limit]
         ]
+
+    async def open_interest_history(
+        self, symbol: str, period: str, *, start_ms: int | None = None, end_ms: int | None = None, limit: int = 30
+    ) -> list[OpenInterestStatistic]:
+        first_ms, last_ms = self._note("open_interest", start_ms, end_ms)
+        times = range(-(-first_ms // FIVE_MINUTES) * FIVE_MINUTES, last_ms + 1, FIVE_MINUTES)
+        # A row is told when its five minutes are over, and the latest ones where a span holds too many.
+        told = [time for time in times if time + FIVE_MINUTES <= self.now_ms][-limit:]
+        return [
+            OpenInterestStatistic(
+                symbol=symbol,
+                open_interest=Decimal(time // FIVE_MINUTES % 1_000),
+                open_interest_value=Decimal(time // FIVE_MINUTES % 1_000) * 100,
+                label_ms=time,
+            )
+            for time in told
+        ]
+
+    def forecast_candles(
+        self,
+        symbols: Sequence[str],
+        interval: str,
+        start_ms: int,
+        end_ms: int,
+        *,
+        endpoint: str = "klines",
+        within_ms: int | None = None,
+    ) -> str:
+        calls = -(-(end_ms - start_ms) // HOUR_MS // 1_500)
+        if within_ms is not None and calls * MINUTE_MS > within_ms:
+            raise WouldExceedLimit(f"{calls} calls would take {calls} min")
+        return f"{calls} calls of {endpoint}"
 
     async def agg_trades(
         self, symbol: str, *, start_ms: int | None = None, end_ms: int | None = None, limit: int = 500
@@ -241,13 +277,52 @@ async def test_more_trades_in_a_millisecond_than_a_page_holds_are_an_error_not_a
 
 async def test_a_frame_fetches_what_klines_only_reads(tmp_path: Path) -> None:
     service = DataService(Exchange(), tmp_path)
-    assert len(service.klines("BTCUSDT", "1h", "2024-10-27", "2024-10-28")) == 0
+    with pytest.raises(ConfigError, match="nothing of that"):
+        service.klines("BTCUSDT", "1h", "2024-10-27", "2024-10-28")
     fetched = await service.frame("BTCUSDT", "1h", "2024-10-27", "2024-10-28")
     read = service.klines("BTCUSDT", "1h", "2024-10-27", "2024-10-28")
     assert fetched.equals(read)
     assert fetched.index.equals(read.index)
     assert read.attrs["units"] == fetched.attrs["units"]
     assert read.attrs["gaps"] == ()
+
+
+async def test_open_interest_is_kept_by_the_moment_it_was_known_for_certain(tmp_path: Path) -> None:
+    now_ms = START + 40 * DAY_MS
+    exchange = Exchange(now_ms=now_ms)
+    report = await DataService(exchange, tmp_path).pull(Series("metrics", "BTCUSDT"), START, now_ms)
+    assert report.merge.added == 30 * DAY_MS // FIVE_MINUTES
+    assert len(exchange.asked) == 18
+    frame = DataService(None, tmp_path).open_interest("BTCUSDT", START, now_ms)
+    assert list(frame.columns) == ["open_interest", "open_interest_value"]
+    known_ms = frame.index.as_unit("ms").asi8
+    # Each row tells of the five minutes before it, whichever end of them the exchange's label names.
+    assert (frame["open_interest"] == (known_ms - FIVE_MINUTES) // FIVE_MINUTES % 1_000).all()
+    assert (known_ms[1:] - known_ms[:-1] == FIVE_MINUTES).all()
+    assert report.gaps == ()
+
+
+async def test_a_pull_that_would_take_too_long_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    exchange = Exchange(now_ms=START + 300 * DAY_MS)
+    service = DataService(exchange, tmp_path)
+    with pytest.raises(WouldExceedLimit, match="5 calls"):
+        await service.pull(HOURS, START, exchange.now_ms, within_ms=4 * MINUTE_MS)
+    assert exchange.asked == []
+    assert service.forecast(HOURS, START, exchange.now_ms) == "5 calls of klines"
+    await service.pull(HOURS, START, exchange.now_ms, within_ms=5 * MINUTE_MS)
+    assert service.forecast(HOURS, START, exchange.now_ms) == ""
+
+
+async def test_a_lake_that_is_not_there_or_lacks_a_series_says_how_to_fill_it(tmp_path: Path) -> None:
+    missing = DataService(None, tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="no lake yet; labkit data pull"):
+        missing.klines("BTCUSDT", "1h", START, NOW)
+    with pytest.raises(ConfigError, match="no lake yet; labkit data pull"):
+        await missing.bars("BTCUSDT", "1h", START, NOW)
+    await DataService(Exchange(), tmp_path).pull(HOURS, START, NOW)
+    with pytest.raises(ConfigError, match="labkit data pull ETHUSDT --kind mark_klines --interval 1h"):
+        DataService(None, tmp_path).mark_klines("ETHUSDT", "1h", START, NOW)
+    assert len(DataService(None, tmp_path).klines("BTCUSDT", "1h", START - DAY_MS, START)) == 0
 
 
 async def test_without_lake_or_anybody_to_ask_the_answer_says_what_to_give(tmp_path: Path) -> None:

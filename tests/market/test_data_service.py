@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from labkit.domain.market_events import Bar
 from labkit.errors import ConfigError, RemoteProtocolError
 from labkit.market.data_service import DataService
-from labkit.market.lake import Gap, Lake
+from labkit.market.lake import Lake
+from labkit.market.lake_rows import Gap
 
 MINUTE_MS = 60_000
 START_MS = 1_767_571_200_000

@@ -18,7 +18,9 @@ from labkit.domain.clock import HOUR_MS, MINUTE_MS
 from labkit.domain.moments import moment_ms
 from labkit.errors import ConfigError, DataFileError
 from labkit.market.data_service import DataService
-from labkit.market.lake import Disagreement, Gap, Lake, Series, conform
+from labkit.market.history_kinds import Series
+from labkit.market.lake import Lake
+from labkit.market.lake_rows import Disagreement, Gap, conform
 
 START_MS = moment_ms("2026-01-31T23:58")
 MINUTES = Series("klines", "BTCUSDT", "1m")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -252,6 +253,49 @@ def test_two_connections_never_rotate_within_ten_seconds() -> None:
     assert second - first >= 10_000
 
 
+def test_connections_opened_together_are_not_rotated_together() -> None:
+    firsts = set()
+    for seed in range(20):
+        plan = MarketSession(MonitorConfig(), seed=seed)
+        plan.add_streams([BOOK], 0)
+        plan.opened(1, 0)
+        plan.data(1, BOOK, 22 * HOUR_MS)
+        at_ms = 22 * HOUR_MS
+        while not opens(plan.due(at_ms)):
+            at_ms += 1_000
+            plan.data(1, BOOK, at_ms)
+        firsts.add(at_ms)
+        assert 22.75 * HOUR_MS <= at_ms <= 23 * HOUR_MS
+    assert len(firsts) > 15
+
+
+def test_an_announced_end_is_answered_with_a_successor_at_once_in_every_place_that_is_told() -> None:
+    plan = session()
+    plan.add_streams([BOOK, MARK], 0)
+    for number, stream in ((1, BOOK), (2, MARK)):
+        plan.opened(number, 50)
+        plan.data(number, stream, 100)
+    (first,), (second,) = opens(plan.leaving(1, 1_000)), opens(plan.leaving(2, 1_000))
+    assert (first.slot, second.slot) == ("public", "market")
+    plan.opened(first.connection, 1_050)
+    actions = plan.data(first.connection, BOOK, 1_100) + plan.due(2_100)
+    assert closed(actions) == [1]
+    assert health(actions) == []
+    assert plan.reconnects == 0
+
+
+def test_an_exchange_that_announces_the_end_of_every_successor_too_is_not_followed_in_a_circle() -> None:
+    plan = live()
+    times, speaking = [], 1
+    for at_ms in range(1_000, 31_000, 100):
+        actions = plan.leaving(speaking, at_ms) + plan.data(speaking, BOOK, at_ms) + plan.due(at_ms)
+        for opening in opens(actions):
+            times.append(at_ms)
+            speaking = opening.connection
+            plan.opened(speaking, at_ms)
+    assert [later - earlier for earlier, later in itertools.pairwise(times)] == [10_000, 10_000]
+
+
 def test_one_silent_symbol_is_subscribed_again_at_growing_intervals() -> None:
     plan = session()
     plan.add_streams([BOOK, "ethusdt@bookTicker"], 0)
@@ -288,7 +332,7 @@ def test_news_of_a_connection_nobody_knows_changes_nothing() -> None:
 @given(
     seed=st.integers(0, 2**16),
     steps=st.lists(
-        st.tuples(st.sampled_from(["open", "lose", "data", "wait", "add", "remove"]), st.integers(0, 9_000)),
+        st.tuples(st.sampled_from(["open", "lose", "data", "wait", "add", "remove", "leave"]), st.integers(0, 9_000)),
         max_size=60,
     ),
 )
@@ -316,6 +360,8 @@ def test_whatever_happens_each_deadline_makes_progress_and_at_most_three_connect
         elif what == "lose":
             alive.discard(chosen)
             note(plan.lost(chosen, "lost", now_ms))
+        elif what == "leave":
+            note(plan.leaving(chosen, now_ms))
         elif what == "data":
             note(plan.data(chosen, BOOK, now_ms))
         elif what == "add":

@@ -11,7 +11,8 @@ import pytest
 from labkit.domain.clock import MINUTE_MS
 from labkit.domain.moments import moment_ms
 from labkit.errors import DataFileError
-from labkit.market.lake import Lake, Series
+from labkit.market.history_kinds import Series
+from labkit.market.lake import Lake
 from labkit.market.parquet_import import import_parquet, parquet_files
 
 START = moment_ms("2024-01-01")

@@ -6,7 +6,7 @@ import errno
 import gzip
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -16,6 +16,7 @@ from labkit.errors import TapeError
 from labkit.market.tape_recorder import RecordingStreams, TapeRecorder
 from labkit.market.tapes import check_tape, cut_tape, read_quotes, tape_files, torn_bytes
 from labkit.market.websocket_monitor import WebSocketMonitor
+from labkit.wire.frames import Frames
 from labkit.wire.streams import decode_frame, wrap
 from labkit.wire.tape import TapeWriter, read_tape, tape_index
 from labkit.wire.transport import ConnectionLost
@@ -59,6 +60,10 @@ class Peer:
         await self.clock.sleep_until(self.clock.now_ms() + 1_000)
         return self.frames.pop(0)
 
+    async def pump(self, take: Callable[[Frames], None]) -> NoReturn:
+        while True:
+            take(Frames.of([await self.receive()]))
+
     async def send(self, text: str) -> None:
         self.sent.append(text)
 
@@ -97,6 +102,25 @@ def test_a_recorded_connection_hands_on_every_byte_and_keeps_it(tmp_path: Path) 
     text = b"".join(b"%d %s\n" % (NOW_NS + (n + 1) * SECOND_NS, frame) for n, frame in enumerate(frames))
     assert gzip.decompress(path.read_bytes()) == text
     assert path.name == "20260105T000001Z.raw.gz"
+
+
+def test_frames_that_are_pumped_together_are_each_on_the_tape(tmp_path: Path) -> None:
+    frames, recorder, taken = [quote_frame(1), TRADE], TapeRecorder(tmp_path), []
+
+    class Burst(Peer):
+        async def pump(self, take: Callable[[Frames], None]) -> NoReturn:
+            take(Frames.of(self.frames))
+            raise ConnectionLost("over")
+
+    async def story(clock: VirtualClock) -> None:
+        connection = await RecordingStreams(Burst(frames, clock), recorder, clock).open("/public/stream")
+        with pytest.raises(ConnectionLost):
+            await connection.pump(lambda batch: taken.extend(map(batch.frame, range(batch.count))))
+
+    live(story)
+    recorder.close()
+    assert taken == frames
+    assert gzip.decompress(recorder.paths[0].read_bytes()) == b"".join(b"%d %s\n" % (NOW_NS, f) for f in frames)
 
 
 def test_a_monitor_sees_on_a_tape_what_it_saw_live(tmp_path: Path) -> None:

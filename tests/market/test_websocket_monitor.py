@@ -147,6 +147,27 @@ def test_a_rotation_loses_no_quote_and_shows_no_stale_moment(play: Play) -> None
     assert not scene.monitor.rejected
 
 
+@pytest.mark.parametrize(
+    "notice", [b'{"e":"serverShutdown","E":%d}', b'{"event":{"e":"serverShutdown","E":%d}}'], ids=["bare", "wrapped"]
+)
+def test_an_announced_end_costs_no_quote_and_raises_no_alarm(play: Play, notice: bytes) -> None:
+    async def scenario(scene: Any) -> None:
+        await scene.pass_seconds(1.1)
+        (public,) = scene.exchange.on_route("public")
+        public.push(notice % scene.clock.now_ms())
+        await scene.pass_seconds(5)
+        public.push(None)
+        assert public not in scene.exchange.connections
+        await scene.pass_seconds(5)
+        assert scene.monitor.reconnects == 0
+
+    scene = play(scenario)
+    seen = [quote.update_id for quote in scene.quotes]
+    assert seen == list(range(seen[0], scene.exchange.update_id + 1))
+    assert all(healthy for _, _, healthy, _ in scene.health)
+    assert not scene.monitor.rejected
+
+
 def test_an_exchange_that_is_down_is_tried_at_most_twelve_times_a_minute_and_found_again(play: Play) -> None:
     async def scenario(scene: Any) -> None:
         await scene.pass_seconds(2)
@@ -213,6 +234,26 @@ def test_only_closed_bars_are_kept_and_each_is_told_once(play: Play, bar_of: Cal
         assert scene.monitor.rejected["impossible bar"] == 1
 
     assert len(play(scenario).bars) == 12
+
+
+def test_only_quotes_that_are_listened_to_are_told_and_all_others_can_still_be_asked_for(play: Play) -> None:
+    async def scenario(scene: Any) -> None:
+        scene.monitor.listen_to(["ETHUSDT", "SOLUSDT"])
+        await scene.pass_seconds(2.1)
+        assert {quote.symbol for quote in scene.quotes} == {"ETHUSDT"}
+        # Every second quote of the exchange is one of this symbol.
+        assert [quote.update_id for quote in scene.quotes] == list(range(4, scene.exchange.update_id + 1, 2))
+        assert scene.monitor.get_quote("BTCUSDT").update_id == scene.exchange.update_id - 1
+        scene.quotes.clear()
+        scene.monitor.listen_to(["BTCUSDT"])
+        scene.monitor.add_symbols(["SOLUSDT"])
+        await scene.pass_seconds(2)
+        scene.exchange.publish_quote("SOLUSDT")
+        await scene.pass_seconds(0.01)
+        assert {quote.symbol for quote in scene.quotes} == {"BTCUSDT"}
+        assert scene.monitor.get_quote("SOLUSDT").update_id == scene.exchange.update_id
+
+    play(scenario)
 
 
 def test_every_frame_is_counted_by_kind(play: Play) -> None:

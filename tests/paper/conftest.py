@@ -32,6 +32,7 @@ class HandMadeMarket:
 
     name = "hand made"
     disclosure = "Written by hand for a test."
+    tells_bars = False
     end_ms: int | None = None
 
     def __init__(self, symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT")) -> None:

@@ -93,6 +93,7 @@ def test_a_session_the_venue_ends_is_a_lost_connection(market: Any, counter_of: 
 
 def test_the_market_ends_with_its_last_event(market: Any, counter_of: Any) -> None:
     market.quote(3_500, "90000.0", "90000.1")
+    market.end_ms = START_MS + 3_500
     loop, exchange = connected(counter_of, market)
     run_in_virtual_time(exchange.run(), loop)
     assert exchange.venue.now_ms == START_MS + 3_500

@@ -221,3 +221,11 @@ def test_klines_are_made_of_prints_and_end_with_the_running_candle(market: Any, 
     )
     assert (closed.volume, closed.trade_count, closed.closed) == (D("1.5"), 3, True)
     assert (running.open, running.closed) == (D("89995.0"), False)
+
+
+def test_funding_history_has_a_pool_of_its_own_that_frees_every_five_minutes(counter) -> None:
+    asked = [counter.ask("GET", "/fapi/v1/fundingRate", secret=None, key="")[0] for _ in range(501)]
+    assert asked == [200] * 500 + [429]
+    assert counter.headers["retry-after"] == "300"
+    assert counter.ask("GET", "/fapi/v1/ping", secret=None, key="")[0] == 200
+    assert counter.ask("GET", "/fapi/v1/fundingRate", 300_000, secret=None, key="")[0] == 200

@@ -220,3 +220,52 @@ def test_a_second_owner_is_refused_and_told_who_the_first_is(tmp_path: Path) -> 
     assert caught.value.pid == 4711
     lock.release()
     RunLock.acquire(tmp_path, Owner(4712, "later", "here")).release()
+
+
+def test_writers_that_take_turns_continue_one_chain(path: Path) -> None:
+    first, second = Journal.open(path), Journal.open(path)
+    first.append(some_records(3))
+    second.catch_up()
+    second.append(some_records(2, start=3))
+    first.catch_up()
+    first.append(some_records(1, start=5))
+    first.close()
+    second.close()
+    assert [record.key for record in Journal.open(path).read()] == [f"key-{n}" for n in range(6)]
+
+
+def test_a_writer_that_did_not_catch_up_is_refused_and_changes_nothing(path: Path) -> None:
+    first, second = Journal.open(path), Journal.open(path)
+    first.append(some_records(3))
+    with pytest.raises(LedgerError, match="cannot write"):
+        second.append(some_records(1, start=3))
+    assert Journal.open(path, read_only=True).sequence == 3
+
+
+def test_catching_up_finds_what_does_not_continue_the_history(path: Path) -> None:
+    first, second = Journal.open(path), Journal.open(path)
+    first.append(some_records(3))
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE records SET body = x'00' WHERE sequence = 2")
+    connection.commit()
+    with pytest.raises(LedgerDamaged, match="record 2 was altered"):
+        second.catch_up()
+
+
+def test_an_anchor_knows_what_was_appended_without_a_flush_only_after_one(path: Path) -> None:
+    journal = Journal.open(path)
+    journal.append(some_records(3), flush=False)
+    assert records_without_the_log(path) == 0
+    journal.write_anchor()
+    assert records_without_the_log(path) == 3
+
+
+def records_without_the_log(path: Path) -> int:
+    """What the database file alone holds; SQLite flushes its log before it moves anything there."""
+    connection = sqlite3.connect(f"file:{path}?immutable=1", uri=True)
+    try:
+        return int(connection.execute("SELECT count(*) FROM records").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+    finally:
+        connection.close()

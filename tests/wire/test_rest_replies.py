@@ -216,6 +216,12 @@ SINGLE: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], bytes], Callable
     "ticker book": (lists_of(any_of(Quote, received_ns=received)), rest.encode_ticker_book, rest.decode_ticker_book),
     "funding rate": (lists_of(any_of(rest.FundingRate)), rest.encode_funding_rate, rest.decode_funding_rate),
     "funding info": (lists_of(any_of(rest.FundingInfo)), rest.encode_funding_info, rest.decode_funding_info),
+    "open interest": (any_of(rest.OpenInterest), rest.encode_open_interest, rest.decode_open_interest),
+    "open interest history": (
+        lists_of(any_of(rest.OpenInterestStatistic)),
+        rest.encode_open_interest_history,
+        rest.decode_open_interest_history,
+    ),
     "order": (any_orders(), lambda order: rest.encode_order(order, created_ms=1), rest.decode_order),
     "orders": (
         lists_of(any_orders()),
@@ -447,6 +453,7 @@ def first(value: Any) -> Any:
         ("http_futures_account_trades", rest.decode_user_trades, rest.encode_user_trades),
         ("http_futures_market_book_ticker", rest.decode_ticker_book, rest.encode_ticker_book),
         ("http_futures_market_depth", rest.decode_depth, rest.encode_depth_snapshot),
+        ("http_futures_market_open_interest", rest.decode_open_interest, rest.encode_open_interest),
         ("http_futures_market_funding_rate", rest.decode_funding_rate, rest.encode_funding_rate),
         (
             "http_futures_market_klines",
