@@ -2,9 +2,9 @@
 
 `python benchmarks/is_it_real.py FOLDER` (or LABKIT_REAL_DATA) takes every stretch of candles there on which at least
 two symbols run together, with the settled funding where it is recorded (said where it is not), and lives through it
-with one configuration per candle length, written down below and never fitted. Taker fees of 5 basis points a side,
-one basis point of spread, pessimistic fills. Told are returns, Sharpe ratios with 95 % intervals (stationary bootstrap), skill
-with its interval, all baselines, and the verdict of `labkit.research.verdict`, whatever it is.
+with one configuration per candle length, written down below and never fitted. Taker fees of 5 basis points a side, one
+basis point of spread, pessimistic fills. Told are returns, Sharpe ratios with 95 % intervals (stationary bootstrap),
+skill with its interval, all baselines, and the verdict of `labkit.research.verdict`, whatever it is.
 """
 
 from __future__ import annotations

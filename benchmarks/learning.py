@@ -29,11 +29,12 @@ from numpy.typing import NDArray
 
 import labkit
 from labkit.config import Config, change_config
-from labkit.research.backtest import BacktestResult, sharpe_ratio
+from labkit.research.backtest import BacktestResult
 from labkit.research.baselines import asked_through, lightgbm_probabilities
 from labkit.research.compiling import compiled
 from labkit.research.planted_markets import make_planted_market, oracle
 from labkit.research.simulation import Costs, Run, simulate
+from labkit.research.statistics import sharpe_ratio
 from labkit.trader.features import FEATURE_COUNT
 from labkit.trader.learner import EXPERT_COUNT, learn, log_loss, predict, refit
 from labkit.trader.questions import foreign_of

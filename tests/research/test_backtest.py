@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import labkit
-from labkit.errors import ConfigError
-from labkit.market.lake import Lake, Series
+from labkit.errors import ConfigError, LockBoxClosed
+from labkit.market.history_kinds import Series
+from labkit.market.lake import Lake
 from labkit.research.backtest import BacktestResult, backtest
 from labkit.research.markets import Market
 from labkit.research.planted_markets import make_planted_market
+from labkit.research.trials import TrialLedger
 from labkit.trader.exits import EXIT_REASONS
 from labkit.trader.policies import Question
 
@@ -173,3 +177,27 @@ def test_no_decision_depends_on_bars_that_come_later(market: Market) -> None:
     assert until.sum() > 1_000
     pd.testing.assert_frame_equal(before[until], after[until], check_exact=True)
     assert not before[~until]["p"].equals(after[~until]["p"])
+
+
+def test_every_backtest_is_counted_and_the_verdict_says_among_how_many(market: Market, data_dir: Path) -> None:
+    market = market.between(start=market.start_ms + 10 * 86_400_000)
+    alone = backtest(data=market, trader=QUICK).verdict
+    for margin in (0.3, 0.4):
+        many = backtest(data=market, trader={**QUICK, "cost_margin": margin}).verdict
+    again = backtest(data=market, trader={**QUICK, "cost_margin": 0.4}).verdict
+    assert many.trials == alone.trials + 2
+    assert (again.trials, again.asked) == (many.trials, many.asked + 1)
+    assert not many.evidence
+    assert "No evidence of edge" in many.words
+    with TrialLedger(data_dir) as ledger:
+        assert ledger.count(market.window) == many.trials
+
+
+def test_what_is_locked_away_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, market: Market) -> None:
+    monkeypatch.setenv("LABKIT_DATA_DIR", str(tmp_path))
+    with TrialLedger(tmp_path) as ledger:
+        ledger.lock_away(market.end_ms - 86_400_000, market.end_ms)
+    frames = frames_of(market)
+    with pytest.raises(LockBoxClosed):
+        backtest(data=frames, trader=QUICK)
+    assert backtest(data=frames, end=market.end_ms - 86_400_000, trader=QUICK).verdict.trials == 1
