@@ -141,6 +141,7 @@ class Engine:
         self.breaker_level = "NORMAL"
         self.breaker_moved: ev.BreakerMoved | None = None
         """Where the breaker stood when it was last heard of."""
+        self.drift_step = "steady"
         self.paused_by: dict[str, str] = {}
         self.day = -1
         self.day_start_equity = ZERO
@@ -277,6 +278,16 @@ class Engine:
     def _learning_observed(self, event: ev.LearningObserved) -> list[Command]:
         # Nothing depends on it; it is recorded to be read back.
         self._touch()
+        return []
+
+    def _drift_moved(self, event: ev.DriftMoved) -> list[Command]:
+        if event.step != self.drift_step:
+            self._touch()
+            self._say(
+                "info" if event.step == "steady" else "warning",
+                f"drift: {self.drift_step} → {event.step}, {event.nats:.1f} nats lost against a coin",
+            )
+            self.drift_step = event.step
         return []
 
     def _account_observed(self, event: ev.AccountObserved) -> list[Command]:
@@ -714,6 +725,7 @@ _HANDLERS: dict[type, Callable[[Engine, Any], list[Command]]] = {
     ev.Deposited: Engine._deposited,
     ev.TraderCheckpointed: Engine._trader_checkpointed,
     ev.LearningObserved: Engine._learning_observed,
+    ev.DriftMoved: Engine._drift_moved,
     ev.MinuteClosed: Engine._minute_closed,
     ev.MonitorTicked: Engine._monitor_ticked,
     ev.VirtualTicked: Engine._virtual_ticked,

@@ -48,8 +48,10 @@ OUTCOMES = (
     "holding",
     "bar_present",
     "warm",
+    "features_sane",
     "volatility",
     "drawdown",
+    "drift",
     "calibrated",
     "expected_value",
     "size",
@@ -64,8 +66,10 @@ OUTCOMES = (
     HELD,
     NO_BAR,
     NOT_WARM,
+    FEATURES_SUSPECT,
     NO_VOLATILITY,
     DRAWDOWN,
+    DRIFT,
     NOT_CALIBRATED,
     TOO_LITTLE_VALUE,
     NO_SIZE,
@@ -293,10 +297,14 @@ def _live(
                 outcome = NO_BAR
             elif symbol.bars < bars_needed:
                 outcome = NOT_WARM
+            elif symbol.suspect != 0:
+                outcome = FEATURES_SUSPECT
             elif not barrier > 0.0:
                 outcome = NO_VOLATILITY
             elif verdict.throttle <= 0.0:
                 outcome = DRAWDOWN
+            elif verdict.trust <= 0.0:
+                outcome = DRIFT
             elif usable_slope(common, settings.confidence_z) <= 0.0:
                 outcome = NOT_CALIBRATED
             elif verdict.expected_value <= verdict.threshold:
