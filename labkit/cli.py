@@ -136,7 +136,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _lab(options: argparse.Namespace) -> int:
     from labkit import jupyter_server
-    from labkit.lab import home
+    from labkit.config import home
 
     jupyter_server.main(options.port, options.browser, home() / "notebooks")
     return 0
@@ -164,7 +164,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from labkit.lab import home
+    from labkit.config import home
 
     settings = _settings(options)
     if options.tape:
@@ -306,7 +306,7 @@ def _remove_if_unused(folder: Path) -> None:
 
 
 def _exchange(options: argparse.Namespace) -> int:
-    from labkit.lab import home
+    from labkit.config import home
 
     settings = _settings(options)
     kind, colon, path = options.market.partition(":")

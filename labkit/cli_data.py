@@ -110,7 +110,7 @@ def _add_lake(parser: argparse.ArgumentParser) -> None:
 
 
 def _lake(options: argparse.Namespace, *, must_exist: bool = False) -> Lake:
-    from labkit.lab import home
+    from labkit.config import home
 
     folder: Path = options.lake or home() / load_config(folder=home()).data_dir / LAKE_FOLDER
     lake = Lake(folder)

@@ -67,7 +67,7 @@ def _add_paths(parser: argparse.ArgumentParser) -> None:
 
 def _own_folder() -> Path:
     """Where recordings are when nobody says otherwise."""
-    from labkit.lab import home
+    from labkit.config import home
 
     return home() / load_config(folder=home()).data_dir / TAPES_FOLDER
 

@@ -172,6 +172,18 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return hashlib.sha256(msgspec.json.encode(plain, order="deterministic")).hexdigest()[:16]
 
 
+def home() -> Path:
+    """The folder relative paths start from: the checkout or project around the working folder, else that folder.
+
+    A notebook's working folder is `notebooks/`; its data belongs beside it, not into it.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "labkit.toml").exists() or (folder / "labkit" / "__init__.py").exists():
+            return folder
+    return here
+
+
 def to_plain(config: Section) -> dict[str, Any]:
     """The configuration as nested dictionaries of plain values."""
     plain: dict[str, Any] = msgspec.to_builtins(config)

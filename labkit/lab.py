@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from labkit.assembly import Assembly, acquire, assemble_in_process, assemble_on_sockets
-from labkit.config import Config, differences, load_config
+from labkit.config import Config, differences, home, load_config
 from labkit.domain import events as ev
 from labkit.domain.clock import MINUTE_MS, utc_day
 from labkit.domain.decisions import Decision
@@ -574,18 +574,6 @@ def left_unguarded(snapshot: Snapshot) -> str:
     """What a stopped lab leaves behind, in words; empty if nothing is open."""
     left = [row.symbol for row in snapshot.positions]
     return f"Open and unguarded until the next start: {', '.join(left)}." if left else ""
-
-
-def home() -> Path:
-    """The folder relative paths start from: the checkout or project around the working folder, else that folder.
-
-    A notebook's working folder is `notebooks/`; its data belongs beside it, not into it.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "labkit.toml").exists() or (folder / "labkit" / "__init__.py").exists():
-            return folder
-    return here
 
 
 def _found(what: str, snapshot: Snapshot) -> list[Any]:

@@ -19,8 +19,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.config import Config, change_config, load_config, to_plain
+from labkit.config import Config, change_config, home, load_config, to_plain
 from labkit.domain.clock import DAY_MS, MINUTE_MS
+from labkit.domain.decisions import LEARNER
 from labkit.domain.moments import Moment
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.errors import ConfigError
@@ -28,8 +29,13 @@ from labkit.market.lake import Lake
 from labkit.research import markets, simulation
 from labkit.research.markets import Market
 from labkit.research.simulation import DECISION, OUTCOMES, Costs, Run
+from labkit.research.statistics import sharpe_ratio
+from labkit.research.trials import Trial, TrialLedger
+from labkit.research.verdict import Skill, Verdict, judge
 from labkit.trader.exits import EXIT_REASONS
 from labkit.trader.learner import EXPERTS
+from labkit.trader.policies import Policy, probabilities_through
+from labkit.trader.state import new_state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +45,6 @@ if TYPE_CHECKING:
 LAKE_FOLDER = "lake"
 DEFAULT_SPREAD_BPS = 1.0
 """Bars tell no spread. What the large contracts quote is less, what the small ones quote is more."""
-DAYS_PER_YEAR = 365
 RELIABILITY_BINS = 10
 
 Data = Market | Lake | Path | str | Mapping[str, "pd.DataFrame"]
@@ -201,11 +206,22 @@ class BacktestResult:
         return pd.DataFrame([result.summary for result in results], [result.name for result in results])
 
     @property
+    def verdict(self) -> Verdict:
+        """Is there an edge? In words, after all that was ever tried on this stretch of history."""
+        with TrialLedger(data_folder(self.config)) as ledger:
+            trials = ledger.trials(self.market.window)
+        days = self.run.days
+        skill = Skill(np.diff(days["skill"], prepend=0.0), np.diff(days["weight"], prepend=0.0))
+        return judge(self.daily_returns, {own.name: own.daily_returns for own in self.baselines}, trials, skill)
+
+    @property
     def config_hash(self) -> str:
-        """A short hash of everything that decides here: settings, costs and whose opinion is traded."""
+        """A short hash of everything that decides here: settings, costs, and what was said by whom."""
         plain = to_plain(self.config)
         spread = hashlib.sha256(np.ascontiguousarray(self.costs.spread).tobytes()).hexdigest()
-        decides = (self.name, plain["trader"], plain["risk"], plain["paper"]["opening_balance"], self.costs[:2], spread)
+        said = hashlib.sha256(self.run.days["skill"].tobytes()).hexdigest()
+        balance = plain["paper"]["opening_balance"]
+        decides = (self.name, plain["trader"], plain["risk"], balance, self.costs[:2], spread, said)
         return hashlib.sha256(msgspec.json.encode(decides, order="deterministic")).hexdigest()[:16]
 
     def plot(self) -> Picture:
@@ -224,17 +240,11 @@ class BacktestResult:
     def _repr_html_(self) -> str:
         from labkit.research.pictures import comparison_html
 
-        return comparison_html([self, *self.baselines], self.market.span)
+        return comparison_html([self, *self.baselines], self.market.span) + self.verdict._repr_html_()
 
     @property
     def _span(self) -> int:
         return self.market.span_minutes
-
-
-def sharpe_ratio(daily_returns: NDArray[np.float64]) -> float:
-    """Annualised Sharpe ratio of daily returns over 365 days; 0 where nothing moved."""
-    spread = float(daily_returns.std()) if daily_returns.size else 0.0
-    return float(daily_returns.mean()) / spread * DAYS_PER_YEAR**0.5 if spread > 0.0 else 0.0
 
 
 def backtest(
@@ -248,10 +258,10 @@ def backtest(
     risk: Mapping[str, Any] | None = None,
     spread_bps: float = DEFAULT_SPREAD_BPS,
     funding: Mapping[str, pd.DataFrame] | None = None,
-    foreign: NDArray[np.float64] | None = None,
+    policy: Policy | None = None,
     rules: Mapping[str, SymbolRules] | None = None,
 ) -> BacktestResult:
-    """Let the trader live through history and trade it.
+    """Let the trader live through history and trade it. Every run is counted as a trial of its stretch of history.
 
     Args:
         symbols: those of the configuration if None, or all of `data` where it brings its own.
@@ -262,17 +272,27 @@ def backtest(
         trader: settings that differ from the configuration's, e.g. `{"horizon_minutes": 60}`; `risk` likewise.
         spread_bps: the whole spread between bid and ask, in basis points of the price.
         funding: settled rates per symbol, where `data` are DataFrames.
-        foreign: float64[T, S], probabilities of the long bracket to trade on instead of the learner's.
+        policy: whose probabilities are traded on instead of the learner's (`labkit.trader.policies`).
         rules: round to the grid of these symbols' rules.
 
     Raises:
         ConfigError: a setting nobody knows, or no such data; the message says what there is.
+        LockBoxClosed: part of this history is kept for a last look.
     """
     config = configured(symbols, trader, risk)
     market = market_of(data, config, start, end, interval, funding, given=symbols is not None)
     costs = simulation.costs_of(config, spread_bps * 1e-4)
-    run = simulation.simulate(market, config, costs, foreign=foreign, rules=rules, keep_decisions=True)
-    return BacktestResult("learner" if foreign is None else "foreign model", market, config, costs, run)
+    with TrialLedger(data_folder(config)) as trials:
+        trials.admit(market.window)
+        foreign = None
+        if policy is not None:
+            settings = simulation.settings_for(market, config)
+            state = new_state(settings, len(market.symbols))
+            foreign = probabilities_through(policy, settings, state, market.symbols, market.minutes, market.rows)
+        run = simulation.simulate(market, config, costs, foreign=foreign, rules=rules, keep_decisions=True)
+        result = BacktestResult(policy.name if policy else LEARNER, market, config, costs, run)
+        trials.record(Trial(market.window, "backtest", result.config_hash, result.daily_returns))
+    return result
 
 
 def configured(
@@ -284,7 +304,12 @@ def configured(
     changed: dict[str, Any] = {"trader": dict(trader or {}), "risk": dict(risk or {})}
     if symbols is not None:
         changed["symbols"] = [symbols] if isinstance(symbols, str) else list(symbols)
-    return load_config(changed)
+    return load_config(changed, folder=home())
+
+
+def data_folder(config: Config) -> Path:
+    """The data folder of `config`: the lake, and the count of all trials."""
+    return home() / config.data_dir
 
 
 def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
@@ -322,5 +347,5 @@ def market_of(
         return whole if start is None and end is None else whole.between(start, end)
     if start is None or end is None:
         raise ConfigError("say from when to when: start and end, e.g. 2024-01-01 and 2024-02-15", field="start")
-    lake: Lake | Path | str = Path(config.data_dir) / LAKE_FOLDER if data == LAKE_FOLDER else data
+    lake: Lake | Path | str = data_folder(config) / LAKE_FOLDER if data == LAKE_FOLDER else data
     return markets.market_of_lake(lake, config.symbols, start, end, interval)

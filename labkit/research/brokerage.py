@@ -19,7 +19,7 @@ from labkit.domain.clock import MINUTE_MS
 from labkit.research.compiling import compiled
 from labkit.trader import exits
 from labkit.trader.exits import MODEL_FLIP, NO_EXIT
-from labkit.trader.features import CLOSE, HIGH, LOW, OPEN
+from labkit.trader.features import CLOSE, HIGH, LOW, OPEN, is_usable
 
 POSITION = np.dtype(
     [
@@ -35,6 +35,8 @@ POSITION = np.dtype(
         ("trailing_gap", "f8"),
         ("trailing_best", "f8"),
         ("trailing_armed", "?"),
+        # The nearer of stop and trailing stop.
+        ("protection", "f8"),
         ("commission", "f8"),
         ("funding", "f8"),
         ("execution_gap", "f8"),
@@ -124,12 +126,6 @@ _exit_code = compiled(exits.exit_code)
 
 
 @compiled
-def spread_at(terms: Any, t: int, s: int) -> float:
-    """Half the spread of symbol `s` in bar `t`, as a fraction of the price."""
-    return float(terms.half_spread[min(t, terms.half_spread.shape[0] - 1), s])
-
-
-@compiled
 def _round_to(value: float, grid: float) -> float:
     return float(value if grid <= 0.0 else round(value / grid) * grid)
 
@@ -170,7 +166,22 @@ def leave(position: Any, price: float) -> None:
 
 
 @compiled
-def pay_funding(account: Any, position: Any, minute: int, price: float, funding_minutes: Any, rates: Any) -> None:
+def meet_bar(terms: Any, account: Any, position: Any, trades: Any, finer: Any, s: int, minute: int, row: Any,
+             half: float, funding_minutes: Any, funding_rates: Any) -> None:  # fmt: skip
+    """Let one closed bar happen to symbol `s`: funding, the open, what was ordered, and the way to the close.
+
+    Ask `is_quiet` before: most bars change nothing. A bar that is no possible bar did not happen.
+    """
+    if not is_usable(row):
+        return
+    now_ms = minute * MINUTE_MS
+    _pay_funding(account, position, minute, row[OPEN], funding_minutes, funding_rates)
+    _live_through(terms, account, position, trades, finer, s, now_ms, row, half)
+    position.last_price = row[CLOSE]
+
+
+@compiled
+def _pay_funding(account: Any, position: Any, minute: int, price: float, funding_minutes: Any, rates: Any) -> None:
     """Settle the funding due up to this bar's open: whoever held a long then pays the rate, a short receives it."""
     while funding_minutes[position.next_funding] <= minute:
         if position.side != 0:
@@ -182,11 +193,8 @@ def pay_funding(account: Any, position: Any, minute: int, price: float, funding_
 
 
 @compiled
-def live_bar(terms: Any, account: Any, position: Any, trades: Any, finer: Any, t: int, s: int, minute: int,
-             row: Any) -> None:  # fmt: skip
-    """Let one closed bar happen to the position of symbol `s`: the open, what was ordered, and the way to the close."""
-    now_ms = minute * MINUTE_MS
-    half = spread_at(terms, t, s)
+def _live_through(terms: Any, account: Any, position: Any, trades: Any, finer: Any, s: int, now_ms: int, row: Any,
+                  half: float) -> None:  # fmt: skip
     if position.side != 0:
         if position.leaving:
             paid = row[OPEN] * (1.0 - position.side * half)
@@ -198,11 +206,9 @@ def live_bar(terms: Any, account: Any, position: Any, trades: Any, finer: Any, t
     if position.side == 0:
         return
     end_ms = now_ms + terms.span_minutes * MINUTE_MS
-    if _is_quiet(position, row, half):
-        return
-    first, last = finer.first[s], finer.first[s + 1]
-    first += np.searchsorted(finer.time_ms[first:last], now_ms)
-    last = first + np.searchsorted(finer.time_ms[first:last], end_ms)
+    own = finer.time_ms[finer.first[s] : finer.first[s + 1]]
+    first = finer.first[s] + np.searchsorted(own, now_ms)
+    last = finer.first[s] + np.searchsorted(own, end_ms)
     if first == last:
         _walk(terms, account, position, trades, s, now_ms, end_ms, row[OPEN], row[HIGH], row[LOW], row[CLOSE], half)
         return
@@ -219,14 +225,20 @@ def live_bar(terms: Any, account: Any, position: Any, trades: Any, finer: Any, t
 
 
 @compiled
-def _is_quiet(position: Any, row: Any, half: float) -> bool:
-    """True if nothing in this bar can touch a level or move the trailing stop. Time runs out at an open only."""
+def is_quiet(position: Any, minute: int, high: float, low: float, half: float, next_funding: int) -> bool:
+    """True if a bar changes nothing about an open position: no order for its open, no level touched, no new best price,
+    no funding, no time run out. Prices that are missing are never quiet."""
     side = position.side
-    against, towards = (row[LOW], row[HIGH]) if side > 0 else (row[HIGH], row[LOW])
+    against, towards = (low, high) if side > 0 else (high, low)
     keeps = 1.0 - side * half
-    if (towards * keeps - position.trailing_best) * side > 0.0 or (towards * keeps - position.target) * side >= 0.0:
-        return False
-    return bool((against * keeps - _nearest_protection(position)) * side > 0.0)
+    return bool(
+        (against * keeps - position.protection) * side > 0.0
+        and (towards * keeps - position.trailing_best) * side <= 0.0
+        and (towards * keeps - position.target) * side < 0.0
+        and minute * MINUTE_MS < position.due_ms
+        and minute < next_funding
+        and not position.leaving
+    )
 
 
 @compiled
@@ -253,9 +265,8 @@ def _walk(terms: Any, account: Any, position: Any, trades: Any, s: int, now_ms: 
             # A time that ends with the bar ends after whatever is decided at its close: at the next open.
             price, moment = closed, end_ms - 1
         paid = price * (1.0 - position.side * half)
-        protection = _nearest_protection(position)
-        if (paid - protection) * position.side <= 0.0:
-            paid = protection
+        if (paid - position.protection) * position.side <= 0.0:
+            paid = position.protection
         elif (paid - position.target) * position.side >= 0.0:
             paid = position.target
         _ask(terms, account, position, trades, s, moment, paid)
@@ -280,6 +291,7 @@ def _ask(terms: Any, account: Any, position: Any, trades: Any, s: int, now_ms: i
         position.trailing_best,
         position.trailing_armed,
     )
+    position.protection = _nearest_protection(position)
     trailing = _trailing_level(position.side, position.trailing_best, position.trailing_gap)
     reason = _exit_code(
         position.side,
@@ -313,6 +325,7 @@ def _enter(terms: Any, account: Any, position: Any, s: int, now_ms: int, asked: 
     position.trailing_gap = away * terms.trailing_gap_fraction
     position.trailing_best = price
     position.trailing_armed = False
+    position.protection = position.stop
     position.commission = position.quantity * price * terms.taker_fee
     position.funding = 0.0
     position.execution_gap = side * (position.expected_price - price)

@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from labkit.config import Config
 from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.intervals import opens_after
+from labkit.domain.market_events import INTERVAL_MS
 from labkit.domain.moments import Moment, moment_ms, moment_text
 from labkit.domain.symbol_rules import decimals_of
 from labkit.errors import ConfigError
-from labkit.market.data_service import DataService
+from labkit.market.history_kinds import Series
 from labkit.market.lake import Lake
 from labkit.paper.market_simulated import SimulatedMarket
 from labkit.research.brokerage import Finer
+from labkit.research.trials import RECORDED, Window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +36,7 @@ NEVER = 1 << 60
 COLUMNS = ("open", "high", "low", "close", "volume", "taker_buy_volume")
 PRICES = ("open", "high", "low", "close")
 FINER_INTERVAL = "1m"
+_INTERVALS = {length // MINUTE_MS: name for name, length in INTERVAL_MS.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,21 @@ class Market:
     finer: Finer | None = None
     source: str = "arrays"
     drift: NDArray[np.float64] | None = None
+    origin: str = RECORDED
+    """What trials on it count together with: everything recorded, or one made-up market."""
+
+    @property
+    def window(self) -> Window:
+        """What the trial counter counts by."""
+        interval = _INTERVALS.get(self.span_minutes, f"{self.span_minutes}m")
+        return Window(
+            symbols=self.symbols,
+            interval=interval,
+            start_ms=self.start_ms,
+            end_ms=self.end_ms,
+            data_hash=self.data_hash,
+            origin=self.origin,
+        )
 
     @property
     def start_ms(self) -> int:
@@ -98,6 +116,7 @@ class Market:
             self.finer,
             self.source,
             None if self.drift is None else self.drift[first:last],
+            self.origin,
         )
 
 
@@ -111,6 +130,7 @@ def market_of_arrays(
     finer: Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]] | None = None,
     source: str = "arrays",
     drift: NDArray[np.float64] | None = None,
+    origin: str = RECORDED,
 ) -> Market:
     """A market from bars on one axis, funding (UTC ms, rate) and finer prices (UTC ms, float64[N, 4]) per symbol."""
     if rows.shape != (minutes.size, len(symbols), 6) or not minutes.size:
@@ -135,6 +155,7 @@ def market_of_arrays(
         _joined(symbols, finer) if finer else None,
         source,
         drift,
+        origin,
     )
 
 
@@ -192,11 +213,15 @@ def market_of_lake(
     Raises:
         ConfigError: the lake has no candles of a symbol in this span.
     """
-    service = DataService(lake=lake)
+    kept = (lake if isinstance(lake, Lake) else Lake(Path(lake))).that_exists()
     start_ms, end_ms = moment_ms(start, field="start"), moment_ms(end, field="end")
+
+    def read(kind: str, symbol: str, interval: str = "", columns: Sequence[str] | None = None) -> pd.DataFrame:
+        return kept.frame(Series(kind, symbol, interval), start_ms, end_ms, columns)
+
     frames, funding, finer = {}, {}, {}
     for symbol in symbols:
-        frame = service.klines(symbol, interval, start_ms, end_ms, list(COLUMNS))
+        frame = read("klines", symbol, interval, COLUMNS)
         if not len(frame):
             raise ConfigError(
                 f"the lake has no {interval} candles of {symbol} between {start} and {end}: "
@@ -204,12 +229,12 @@ def market_of_lake(
                 field="symbols",
             )
         frames[symbol] = frame
-        funding[symbol] = service.funding(symbol, start_ms, end_ms)
-        trades = service.agg_trades(symbol, start_ms, end_ms)
+        funding[symbol] = read("funding", symbol)
+        trades = read("agg_trades", symbol)
         if len(trades):
             finer[symbol] = trades
         elif interval != FINER_INTERVAL:
-            shorter = service.klines(symbol, FINER_INTERVAL, start_ms, end_ms, list(PRICES))
+            shorter = read("klines", symbol, FINER_INTERVAL, PRICES)
             if len(shorter):
                 finer[symbol] = shorter
     market = market_of_frames(frames, funding=funding, finer=finer, source=f"lake, {interval}")
@@ -247,6 +272,7 @@ def market_of_simulation(config: Config, start: Moment | None = None, end: Momen
         rows,
         funding={symbol: source.funding_arrays(symbol, start_ms, end_ms) for symbol in config.symbols},
         source=source.disclosure,
+        origin=source.disclosure,
     )
 
 

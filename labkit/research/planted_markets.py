@@ -52,12 +52,14 @@ def make_planted_market(
         KINDS.index(kind), b, half_life, common_return, own_return, common_volatility, own_volatility, up, down, jump,
         jump_size, volume, flow, rows, drift,
     )  # fmt: skip
+    source = f"planted {kind}, seed {seed}, b {b:g}, half-life {half_life:g} minutes"
     return market_of_arrays(
         tuple(f"PLANTED{s}" for s in range(symbols)),
         FIRST_MINUTE + np.arange(count, dtype=np.int64),
         rows,
-        source=f"planted {kind}, seed {seed}, b {b:g}, half-life {half_life:g} minutes",
+        source=source,
         drift=drift,
+        origin=source,
     )
 
 

@@ -27,16 +27,15 @@ from labkit.research.brokerage import (
     TRADE,
     Finer,
     Terms,
+    is_quiet,
     leave,
-    live_bar,
+    meet_bar,
     open_profit,
-    pay_funding,
-    spread_at,
     want,
 )
 from labkit.research.compiling import compiled
 from labkit.research.markets import Market, whole_days
-from labkit.trader.features import CLOSE, MINUTES_PER_DAY, OPEN, is_usable
+from labkit.trader.features import CLOSE, HIGH, LOW, MINUTES_PER_DAY, is_usable
 from labkit.trader.learner import EXPERT_COUNT, calibration_slope, usable_slope
 from labkit.trader.policy import judge, prefers_other_side
 from labkit.trader.state import ANSWER, Settings, State, new_state, settings_of
@@ -49,8 +48,10 @@ OUTCOMES = (
     "holding",
     "bar_present",
     "warm",
+    "features_sane",
     "volatility",
     "drawdown",
+    "drift",
     "calibrated",
     "expected_value",
     "size",
@@ -65,8 +66,10 @@ OUTCOMES = (
     HELD,
     NO_BAR,
     NOT_WARM,
+    FEATURES_SUSPECT,
     NO_VOLATILITY,
     DRAWDOWN,
+    DRIFT,
     NOT_CALIBRATED,
     TOO_LITTLE_VALUE,
     NO_SIZE,
@@ -200,7 +203,7 @@ def simulate(
         settings, terms, state, account, positions, trades, days, decisions, answers, counts,
         market.minutes, market.rows, market.funding_minutes, market.funding_rates, market.finer or _no_finer(symbols),
         nobody_else(symbols) if foreign is None else foreign,
-        max(1, config.trader.warm_up_minutes, FIRST_QUESTION_BARS), trade_from_ms // MINUTE_MS,
+        max(1, config.trader.warm_up_minutes // span, FIRST_QUESTION_BARS), trade_from_ms // MINUTE_MS,
         config.trader.taker_fee_rate, config.trader.slippage_rate, np.zeros(1, np.int64) if stop is None else stop,
         *scratch(),
     )  # fmt: skip
@@ -224,25 +227,32 @@ def _live(
     factor: Any, step: Any,
 ) -> None:  # fmt: skip
     symbols = rows.shape[1]
+    half_spread, last_spread = terms.half_spread, terms.half_spread.shape[0] - 1
     books, common = account[0], state.common[0]
     first = minutes[0] // MINUTES_PER_DAY
     today = first
     decided = 0
+    next_funding = np.zeros(symbols, np.int64)
     for t in range(minutes.size):
         minute = minutes[t]
         for s in range(symbols):
-            row, position = rows[t, s], positions[s]
-            if not is_usable(row):
+            position = positions[s]
+            if position.side == 0 and position.wanted_side == 0:
                 continue
-            if funding_minutes[s, position.next_funding] <= minute:
-                pay_funding(books, position, minute, row[OPEN], funding_minutes[s], funding_rates[s])
-            if position.side != 0 or position.wanted_side != 0:
-                closed = books.trades
-                live_bar(terms, books, position, trades, finer, t, s, minute, row)
-                for i in range(closed, books.trades):
-                    symbol = state.symbols[s]
-                    symbol.execution_gap += EXECUTION_GAP_RATE * (trades[i].execution_gap - symbol.execution_gap)
-            position.last_price = row[CLOSE]
+            half = half_spread[min(t, last_spread), s]
+            if position.side != 0 and is_quiet(
+                position, minute, rows[t, s, HIGH], rows[t, s, LOW], half, funding_minutes[s, position.next_funding]
+            ):  # fmt: skip
+                position.last_price = rows[t, s, CLOSE]
+                continue
+            closed = books.trades
+            meet_bar(
+                terms, books, position, trades, finer, s, minute, rows[t, s], half, funding_minutes[s],
+                funding_rates[s],
+            )  # fmt: skip
+            for i in range(closed, books.trades):
+                symbol = state.symbols[s]
+                symbol.execution_gap += EXECUTION_GAP_RATE * (trades[i].execution_gap - symbol.execution_gap)
         worth = books.cash + open_profit(positions)
         _note_worth(books, worth)
         answered = common.closed
@@ -250,7 +260,7 @@ def _live(
         for n in range(answered, common.closed if answers.size > 0 else answered):
             answers[n] = state.answers[n % state.answers.size]
         end = minute + terms.span_minutes
-        while today < end // MINUTES_PER_DAY:
+        while end >= (today + 1) * MINUTES_PER_DAY:
             _note_day(days[today - first], books, common, settings, today, worth)
             today += 1
             books.day_start = worth
@@ -268,28 +278,33 @@ def _live(
             p, barrier = 0.5, 0.0
             if asked:
                 p, barrier = symbol.p, symbol.barrier
-            half = spread_at(terms, t, s)
+            half = half_spread[min(t, last_spread), s]
             gap = max(0.0, -symbol.execution_gap)
             cost = 2.0 * expected_fee + 2.0 * half + 2.0 * expected_slippage + gap
             long_funding = 0.0
-            due = funding_minutes[s, position.next_funding]
-            if position.next_funding > 0 and end <= due < end + settings.horizon:
-                long_funding = funding_rates[s, position.next_funding - 1]
+            while funding_minutes[s, next_funding[s]] < end:
+                next_funding[s] += 1
+            if next_funding[s] > 0 and funding_minutes[s, next_funding[s]] < end + settings.horizon:
+                long_funding = funding_rates[s, next_funding[s] - 1]
             verdict = judge(settings, common, p, barrier, cost, long_funding, drawdown)
             outcome = ENTERED
             if position.side != 0:
                 outcome = HELD
                 if asked and prefers_other_side(p, position.side):
                     outcome = FLIPPED
-                    leave(position, position.last_price * (1.0 - position.side * half))
+                    leave(position, symbol.last_close * (1.0 - position.side * half))
             elif symbol.last_minute != minute:
                 outcome = NO_BAR
             elif symbol.bars < bars_needed:
                 outcome = NOT_WARM
+            elif symbol.suspect != 0:
+                outcome = FEATURES_SUSPECT
             elif not barrier > 0.0:
                 outcome = NO_VOLATILITY
             elif verdict.throttle <= 0.0:
                 outcome = DRAWDOWN
+            elif verdict.trust <= 0.0:
+                outcome = DRIFT
             elif usable_slope(common, settings.confidence_z) <= 0.0:
                 outcome = NOT_CALIBRATED
             elif verdict.expected_value <= verdict.threshold:
@@ -302,7 +317,7 @@ def _live(
                 outcome = DAILY_LOSS
             elif not want(
                 terms, position, s, verdict.side, verdict.leverage, barrier, worth,
-                position.last_price * (1.0 + verdict.side * half),
+                symbol.last_close * (1.0 + verdict.side * half),
             ):  # fmt: skip
                 outcome = NO_ORDER
             if decisions.size > 0:
@@ -388,32 +403,41 @@ def _follow(
     funding_rates: Any, finer: Any, orders: Any, distances: Any,
 ) -> None:  # fmt: skip
     symbols = rows.shape[1]
+    half_spread, last_spread = terms.half_spread, terms.half_spread.shape[0] - 1
     books = account[0]
     first = minutes[0] // MINUTES_PER_DAY
     today = first
     for t in range(minutes.size):
         minute = minutes[t]
         for s in range(symbols):
-            row, position = rows[t, s], positions[s]
-            if not is_usable(row):
+            position, order = positions[s], orders[t, s]
+            if position.side == 0 and position.wanted_side == 0:
+                if order == 0.0:
+                    continue
+            elif position.side != 0 and is_quiet(
+                position, minute, rows[t, s, HIGH], rows[t, s, LOW], half_spread[min(t, last_spread), s],
+                funding_minutes[s, position.next_funding],
+            ):  # fmt: skip
+                position.last_price = rows[t, s, CLOSE]
+                if order == 0.0:
+                    continue
+            else:
+                meet_bar(
+                    terms, books, position, trades, finer, s, minute, rows[t, s], half_spread[min(t, last_spread), s],
+                    funding_minutes[s], funding_rates[s],
+                )  # fmt: skip
+            row = rows[t, s]
+            if order == 0.0 or not is_usable(row):
                 continue
-            if funding_minutes[s, position.next_funding] <= minute:
-                pay_funding(books, position, minute, row[OPEN], funding_minutes[s], funding_rates[s])
-            if position.side != 0 or position.wanted_side != 0:
-                live_bar(terms, books, position, trades, finer, t, s, minute, row)
-            position.last_price = row[CLOSE]
-            order = orders[t, s]
-            if order == 0.0:
-                continue
+            half = half_spread[min(t, last_spread), s]
             way = 1 if order > 0.0 else -1
-            half = spread_at(terms, t, s)
             if position.side == -way:
                 leave(position, row[CLOSE] * (1.0 - position.side * half))
             elif position.side == 0:
                 worth = books.cash + open_profit(positions)
                 want(terms, position, s, way, abs(order), distances[t, s], worth, row[CLOSE] * (1.0 + way * half))
         end = minute + terms.span_minutes
-        while today < end // MINUTES_PER_DAY:
+        while end >= (today + 1) * MINUTES_PER_DAY:
             worth = books.cash + open_profit(positions)
             _note_worth(books, worth)
             _note_books(days[today - first], books, today, worth)

@@ -14,10 +14,12 @@ import numpy as np
 
 from labkit.config import Config
 from labkit.domain.clock import DAY_MS
+from labkit.domain.decisions import LEARNER
 from labkit.errors import ConfigError
-from labkit.research.backtest import BacktestResult, with_settings
+from labkit.research.backtest import BacktestResult, data_folder, with_settings
 from labkit.research.markets import Market
 from labkit.research.simulation import costs_of, simulate
+from labkit.research.trials import Trial, TrialLedger
 
 PREVIEW_DAYS = 90
 
@@ -39,17 +41,22 @@ class _Request(NamedTuple):
 
 
 class Rerun:
-    """Runs one market under ever new settings.
+    """Runs one market under ever new settings. Every finished run is counted as a trial: a slider forgets nothing.
 
     Args:
         config: the settings that stay.
         on_answer: called from the engine's thread with every answer that is still wanted, in the order of requests.
         spread_bps: the whole spread, in basis points.
+
+    Raises:
+        LockBoxClosed: part of this history is kept for a last look.
     """
 
     def __init__(
         self, market: Market, config: Config, on_answer: Callable[[Answer], None], *, spread_bps: float = 1.0
     ) -> None:
+        with TrialLedger(data_folder(config)) as trials:
+            trials.admit(market.window)
         self.market = market
         self.preview_market = market.between(start=max(market.start_ms, market.end_ms - PREVIEW_DAYS * DAY_MS))
         self._config = config
@@ -86,6 +93,10 @@ class Rerun:
             self._thread.join()
 
     def _work(self) -> None:
+        with TrialLedger(data_folder(self._config)) as trials:
+            self._work_and_count(trials)
+
+    def _work_and_count(self, trials: TrialLedger) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._pending is not None or self._closed)
@@ -94,6 +105,9 @@ class Rerun:
                 request, self._pending = self._pending, None
                 self._stop[0] = 0
             answer = self._answer(request)
+            if answer.result is not None and not self._stop[0]:
+                own = answer.result
+                trials.record(Trial(own.market.window, "slider", own.config_hash, own.daily_returns))
             with self._changed:
                 wanted = self._newest == request.number and not self._closed
             if wanted:
@@ -109,4 +123,4 @@ class Rerun:
             run = simulate(market, config, costs, stop=self._stop)
         except ConfigError as error:
             return Answer(*request, None, error)
-        return Answer(*request, BacktestResult("learner", market, config, costs, run), None)
+        return Answer(*request, BacktestResult(LEARNER, market, config, costs, run), None)

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.config import Config, to_plain
+from labkit.domain.decisions import LEARNER
 from labkit.domain.moments import Moment
 from labkit.errors import ConfigError, LabkitError
 from labkit.research.backtest import (
@@ -35,12 +36,14 @@ from labkit.research.backtest import (
     BacktestResult,
     Data,
     configured,
+    data_folder,
     market_of,
     with_settings,
 )
 from labkit.research.brokerage import Finer
 from labkit.research.markets import Market
 from labkit.research.simulation import costs_of, simulate
+from labkit.research.trials import Kind, Trial, TrialLedger
 from labkit.store.journal import Journal, Record
 
 if TYPE_CHECKING:
@@ -59,6 +62,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """What one point came to: the figures of `BacktestResult.summary` and float64[D] daily returns as bytes."""
 
     point: dict[str, int | float]
+    config_hash: str
     summary: dict[str, float]
     daily_returns: bytes
 
@@ -140,7 +144,7 @@ def sweep(
     task = Task(config, market, spread_bps)
     for point in points:
         task.check(point)
-    with _kept(journal, task) as done, _bar(len(points), progress) as tell:
+    with _kept(journal, task, "sweep") as done, _bar(len(points), progress) as tell:
         todo = [point for point in points if _key(point) not in done]
         tell(len(points) - len(todo))
         for outcome in _evaluated(task, todo, workers, scheduler):
@@ -181,7 +185,7 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     chosen: list[Outcome] = []
-    with _kept(journal, task) as done, _bar(points, progress) as tell:
+    with _kept(journal, task, "search") as done, _bar(points, progress) as tell:
         for _ in range(points):
             trial = study.ask()
             point: dict[str, float] = {}
@@ -220,8 +224,8 @@ class Task:
         config, spread_bps = self._of(point)
         costs = costs_of(config, spread_bps * 1e-4)
         run = simulate(self.market, config, costs)
-        result = BacktestResult("learner", self.market, config, costs, run)
-        return Outcome(dict(point), result.summary, result.daily_returns.tobytes())
+        result = BacktestResult(LEARNER, self.market, config, costs, run)
+        return Outcome(dict(point), result.config_hash, result.summary, result.daily_returns.tobytes())
 
     @property
     def fingerprint(self) -> str:
@@ -349,6 +353,9 @@ class _Done:
     def __getitem__(self, key: str) -> Outcome:
         return self._outcomes[key]
 
+    def __iter__(self) -> Iterator[Outcome]:
+        return iter(self._outcomes.values())
+
     def add(self, outcome: Outcome) -> None:
         key = _key(outcome.point)
         if self._journal is not None:
@@ -362,15 +369,23 @@ class _Done:
 
 
 @contextlib.contextmanager
-def _kept(path: Path | str | None, task: Task) -> Iterator[_Done]:
-    if path is None:
-        yield _Done(None, task)
-        return
-    journal = Journal.open(Path(path))
-    try:
-        yield _Done(journal, task)
-    finally:
-        journal.close()
+def _kept(path: Path | str | None, task: Task, kind: Kind) -> Iterator[_Done]:
+    """What is done, from the journal and from now on; however this ends, every point of it has been counted."""
+    folder, window = data_folder(task.config), task.market.window
+    with TrialLedger(folder) as ledger:
+        ledger.admit(window)
+    with contextlib.ExitStack() as stack:
+        journal = None
+        if path is not None:
+            journal = Journal.open(Path(path))
+            stack.callback(journal.close)
+        done = _Done(journal, task)
+        try:
+            yield done
+        finally:
+            trials = [Trial(window, kind, outcome.config_hash, outcome.returns) for outcome in done]
+            with TrialLedger(folder) as ledger:
+                ledger.record(*trials)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,9 @@ and traded in the test days after them. Without a grid the configuration is froz
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,17 +24,19 @@ from labkit.domain.clock import DAY_MS
 from labkit.domain.moments import Moment, moment_text
 from labkit.errors import ConfigError
 from labkit.research.backtest import (
-    DAYS_PER_YEAR,
     DEFAULT_SPREAD_BPS,
     LAKE_FOLDER,
     BacktestResult,
     Data,
     backtest,
     configured,
+    data_folder,
     market_of,
-    sharpe_ratio,
 )
+from labkit.research.statistics import DAYS_PER_YEAR, sharpe_ratio, walk_forward_efficiency
 from labkit.research.sweep import SweepResult, sweep
+from labkit.research.trials import Trial, TrialLedger
+from labkit.research.verdict import Verdict, judge
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,14 +88,25 @@ class WalkForwardResult:
 
         1 is as good as promised, 0 is nothing of it; not a number where training promised nothing.
         """
-        promised = [self.points.daily_returns[train, chosen].mean() for train, _, chosen in self._walk()]
-        mean = float(np.mean(promised))
-        return float(self.daily_returns.mean()) / mean if mean > 0.0 else float("nan")
+        returns = self.points.daily_returns
+        walk = self._walk()
+        return walk_forward_efficiency(
+            [returns[train, chosen] for train, _, chosen in walk], [returns[test, chosen] for _, test, chosen in walk]
+        )
 
     @property
     def sharpe(self) -> float:
         """Annualised Sharpe ratio of all test days."""
         return sharpe_ratio(self.daily_returns)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Is there an edge in following the procedure? In words, after all that was ever tried on this history."""
+        first = self.points.daily_returns.shape[0] - self.daily_returns.size
+        with TrialLedger(data_folder(self.frozen.config)) as ledger:
+            trials = ledger.trials(self.points.market.window)
+        tested = replace(trials, daily_returns=trials.daily_returns[first:])
+        return judge(self.daily_returns, {own.name: own.daily_returns[first:] for own in self.frozen.baselines}, tested)
 
     def plot(self) -> Picture:
         """Equity of the test windows, and Sharpe ratios in training and test side by side."""
@@ -107,7 +122,7 @@ class WalkForwardResult:
         )
 
     def _repr_html_(self) -> str:
-        return str(self.windows.style.format(precision=3).to_html()) + self.frozen._repr_html_()
+        return str(self.windows.style.format(precision=3).to_html()) + self.verdict._repr_html_()
 
     def _walk(self) -> list[tuple[slice, slice, int]]:
         returns = self.points.daily_returns
@@ -167,4 +182,11 @@ def walk_forward(
         journal=journal,
         progress=progress and bool(grid),
     )
-    return WalkForwardResult(points, train_days, test_days, backtest(**common))
+    result = WalkForwardResult(points, train_days, test_days, backtest(**common))
+    procedure = ([outcome.config_hash for outcome in points.outcomes], train_days, test_days)
+    digest = hashlib.sha256(repr(procedure).encode()).hexdigest()[:16]
+    untested = np.zeros(points.daily_returns.shape[0] - result.daily_returns.size)
+    whole = np.concatenate((untested, result.daily_returns))
+    with TrialLedger(data_folder(config)) as ledger:
+        ledger.record(Trial(market.window, "walk_forward", digest, whole))
+    return result

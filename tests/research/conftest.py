@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from labkit.config import Config, RiskConfig, TraderConfig
 from labkit.research.markets import Market, market_of_arrays
 
 FIRST_MINUTE = 20_000 * 1440
+
+COUNTED = "LABKIT_DATA_DIR"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data folder for the trials of a module, so that nobody's real count grows."""
+    folder = tmp_path_factory.mktemp("counted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(COUNTED, str(folder))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def _counts_there(_clean_environment: None, monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
+    monkeypatch.setenv(COUNTED, str(data_dir))
 
 
 def bars_market(*bars: tuple[float, float, float, float], first_minute: int = FIRST_MINUTE, **more: object) -> Market:

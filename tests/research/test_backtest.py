@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import labkit
-from labkit.errors import ConfigError
-from labkit.market.lake import Lake, Series
+from labkit.errors import ConfigError, LockBoxClosed
+from labkit.market.history_kinds import Series
+from labkit.market.lake import Lake
 from labkit.research.backtest import BacktestResult, backtest
 from labkit.research.markets import Market
 from labkit.research.planted_markets import make_planted_market
+from labkit.research.trials import TrialLedger
 from labkit.trader.exits import EXIT_REASONS
+from labkit.trader.policies import Question
 
 QUICK = {"horizon_minutes": 60, "decision_every_minutes": 15, "warm_up_minutes": 600, "cold_start_labels": 50}
 
@@ -142,6 +147,26 @@ def test_a_lake_without_these_candles_says_how_to_bring_them(tmp_path: object) -
         backtest(["BTCUSDT"], "2024-01-01", "2024-01-02", data=tmp_path)  # type: ignore[arg-type]
 
 
+class Contrarian:
+    """A rule brought from a notebook cell."""
+
+    name = "contrarian"
+
+    def probability(self, question: Question) -> float:
+        return 0.5 - 0.1 * question.features["mom40"]
+
+
+def test_a_policy_is_traded_through_the_same_calibration_and_a_wrong_one_is_not_traded(market: Market) -> None:
+    wrong = backtest(data=market, trader=QUICK, policy=Contrarian())
+    asked = wrong.decisions[wrong.decisions["p"] != 0.5]
+    assert wrong.name == "contrarian"
+    assert len(asked) > 1_000
+    assert wrong.summary["skill"] < 0
+    assert wrong.outcomes["calibrated"] > 1_000
+    assert len(wrong.trades) < 20
+    assert wrong.config_hash != backtest(data=market, trader=QUICK).config_hash
+
+
 def test_no_decision_depends_on_bars_that_come_later(market: Market) -> None:
     cut = 10 * 1440
     other = market.rows.copy()
@@ -152,3 +177,27 @@ def test_no_decision_depends_on_bars_that_come_later(market: Market) -> None:
     assert until.sum() > 1_000
     pd.testing.assert_frame_equal(before[until], after[until], check_exact=True)
     assert not before[~until]["p"].equals(after[~until]["p"])
+
+
+def test_every_backtest_is_counted_and_the_verdict_says_among_how_many(market: Market, data_dir: Path) -> None:
+    market = market.between(start=market.start_ms + 10 * 86_400_000)
+    alone = backtest(data=market, trader=QUICK).verdict
+    for margin in (0.3, 0.4):
+        many = backtest(data=market, trader={**QUICK, "cost_margin": margin}).verdict
+    again = backtest(data=market, trader={**QUICK, "cost_margin": 0.4}).verdict
+    assert many.trials == alone.trials + 2
+    assert (again.trials, again.asked) == (many.trials, many.asked + 1)
+    assert not many.evidence
+    assert "No evidence of edge" in many.words
+    with TrialLedger(data_dir) as ledger:
+        assert ledger.count(market.window) == many.trials
+
+
+def test_what_is_locked_away_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, market: Market) -> None:
+    monkeypatch.setenv("LABKIT_DATA_DIR", str(tmp_path))
+    with TrialLedger(tmp_path) as ledger:
+        ledger.lock_away(market.end_ms - 86_400_000, market.end_ms)
+    frames = frames_of(market)
+    with pytest.raises(LockBoxClosed):
+        backtest(data=frames, trader=QUICK)
+    assert backtest(data=frames, end=market.end_ms - 86_400_000, trader=QUICK).verdict.trials == 1
