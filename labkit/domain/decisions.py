@@ -6,7 +6,9 @@ Numbers here are statistics (`float`): probabilities, fractions, expected values
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -70,6 +72,28 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Whose probability it is; the experts' are the learner's own in any case."""
     smallest_change: str
     """In words: what would have flipped this decision."""
+
+
+def only_finite(decision: Decision) -> Decision:
+    """The decision, unless it would act on numbers that are none: then one that acts on nothing and says so."""
+    if decision.action in (Action.REFUSE, Action.HOLD):
+        return decision
+    changes: dict[str, Any] = {}
+    for name in Decision.__struct_fields__:
+        value = getattr(decision, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            changes[name] = 0.0
+        elif isinstance(value, dict) and not all(map(math.isfinite, value.values())):
+            changes[name] = {key: number for key, number in value.items() if math.isfinite(number)}
+    if not changes:
+        return decision
+    return msgspec.structs.replace(
+        decision,
+        action=Action.HOLD if decision.action is Action.EXIT else Action.REFUSE,
+        primary_reason="model_not_finite",
+        smallest_change=f"finite numbers for {', '.join(changes)}",
+        **{"leverage": 0.0, **changes},
+    )
 
 
 class VirtualPosition(msgspec.Struct, frozen=True, kw_only=True):

@@ -95,6 +95,18 @@ class LearningObserved(EngineEvent, frozen=True, kw_only=True):
     virtual_closed: int
 
 
+class DriftMoved(EngineEvent, frozen=True, kw_only=True):
+    """What is predicted comes true less than it did, or does again: the step this has led to.
+
+    `steady`: full stakes; `shrink`: half; `hold` and `bench`: no entries. The trader acts on it by itself, since it is
+    a function of its labels; this tells of it.
+    """
+
+    step: str
+    nats: float
+    """Log-loss lost against a coin since the best moment."""
+
+
 class MinuteClosed(EngineEvent, frozen=True, kw_only=True):
     """The real loop's context: the bars of one closed minute and the quotes and marks at hand.
 
@@ -230,6 +242,7 @@ Event = (
     | RulesObserved
     | TraderCheckpointed
     | LearningObserved
+    | DriftMoved
     | MinuteClosed
     | MonitorTicked
     | VirtualTicked

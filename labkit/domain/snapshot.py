@@ -146,6 +146,10 @@ class LearningRow(msgspec.Struct, frozen=True, kw_only=True):
     calibration_slope_lower: float
     skill_millinats: float
     expert_weights: dict[str, float]
+    drift: str = "steady"
+    """What drift has led to: `steady`, `shrink`, `hold` or `bench`."""
+    drift_nats: float = 0.0
+    """Log-loss lost against a coin since the best moment."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

@@ -364,6 +364,9 @@ class UnifiedScheduler:
                 entries_refused_because=entries_refused_because,
             )
         )
+        learning = self.self_learning_trader.learning()
+        if learning.drift != self.engine.drift_step:
+            self.submit(ev.DriftMoved(time_ms=self.clock.now_ms(), step=learning.drift, nats=learning.drift_nats))
 
     async def _monitor(self, due_ms: int) -> None:
         await self.position_controller.tick()

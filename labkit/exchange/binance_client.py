@@ -161,19 +161,18 @@ class BinanceClient:
         return rest.decode_server_time(await self._call("time"))
 
     async def sync_time(self) -> int:
-        """Measure the offset of the exchange's clock by the quickest of three round trips; returns it in ms.
+        """Measure the offset of the exchange's clock: the median of three round trips; returns it in ms.
 
-        An offset that the round trip alone could explain is none: a busy machine must not invent a clock error.
+        An offset that its round trip alone could explain is none: a busy machine must not invent a clock error.
         """
-        best_trip_ms: int | None = None
+        measured: list[tuple[int, int]] = []
         for _ in range(ROUND_TRIPS):
             before_ms = self._clock.now_ms()
             server_ms = await self.server_time()
             trip_ms = self._clock.now_ms() - before_ms
-            if best_trip_ms is None or trip_ms < best_trip_ms:
-                best_trip_ms = trip_ms
-                offset_ms = server_ms - (before_ms + trip_ms // 2)
-                self._offset_ms = offset_ms if abs(offset_ms) > trip_ms // 2 else 0
+            measured.append((server_ms - (before_ms + trip_ms // 2), trip_ms))
+        offset_ms, trip_ms = sorted(measured)[ROUND_TRIPS // 2]
+        self._offset_ms = offset_ms if abs(offset_ms) > trip_ms // 2 else 0
         return self._offset_ms
 
     async def probe(self) -> BreakerLevel:
@@ -584,9 +583,9 @@ class BinanceClient:
             return await self._attempt(endpoint, params or {}, lane, action)
 
     async def _attempt(self, endpoint: Endpoint, params: Mapping[str, str], lane: Lane, action: Action) -> bytes:
-        """Send one request once; an unsigned question is asked a second time if its connection broke."""
+        """Send one request once; a question is asked a second time, signed anew, if its connection broke."""
         self._check_reach(endpoint)
-        may_ask_again = endpoint.security is Security.NONE and action is not Action.PROBE
+        may_ask_again = endpoint.method == "GET" and action is not Action.PROBE
         while True:
             await self._admit(endpoint, params, lane, action)
             request = self._request(endpoint, params)

@@ -17,7 +17,18 @@ import numba
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-COMPILED_MODULES = ("compiling", "features", "learner", "policy", "questions", "state", "step", "virtual_positions")
+COMPILED_MODULES = (
+    "compiling",
+    "drift",
+    "feature_gate",
+    "features",
+    "learner",
+    "policy",
+    "questions",
+    "state",
+    "step",
+    "virtual_positions",
+)
 """Modules of this room that compiled code comes from or reads constants of."""
 
 

@@ -36,6 +36,7 @@ FEATURE_COUNT = len(FEATURE_NAMES)
 
 MOMENTUM_HALF_LIVES = (10.0, 40.0, 160.0, 640.0)
 MINUTES_PER_DAY = 1440
+DEVIATION_BOUND = 2.0
 
 OPEN, HIGH, LOW, CLOSE, VOLUME, TAKER_BUY_VOLUME = range(6)
 """Columns of a bar row."""
@@ -70,7 +71,7 @@ def is_usable(row: Any) -> bool:
         and row[LOW] > 0.0
         and row[LOW] <= row[OPEN] <= row[HIGH]
         and row[LOW] <= row[CLOSE] <= row[HIGH]
-        and row[VOLUME] >= 0.0
+        and 0.0 <= row[VOLUME] < np.inf
     )
 
 
@@ -105,6 +106,7 @@ def observe_bar(symbol: Any, minute: int, row: Any) -> None:
     if row[VOLUME] > 0.0 and row[TAKER_BUY_VOLUME] >= 0.0:
         imbalance = clip(2.0 * row[TAKER_BUY_VOLUME] / row[VOLUME] - 1.0, 1.0)
         symbol.flow += _FLOW_RATE * (imbalance - symbol.flow)
+        symbol.flow_bars += 1
     symbol.bars += 1
     symbol.last_minute = minute
     symbol.last_close = close
@@ -125,7 +127,7 @@ def write_features(symbol: Any, common: Any, minute: int) -> None:
     if symbol.fast_variance > 0.0 and symbol.slow_variance > 0.0:
         ratio = clip(0.5 * math.log(symbol.fast_variance / symbol.slow_variance), 2.0)
         spread = math.log(symbol.last_close) - symbol.level
-        deviation = clip(spread * _LEVEL_SCALE / math.sqrt(symbol.fast_variance), 2.0)
+        deviation = clip(spread * _LEVEL_SCALE / math.sqrt(symbol.fast_variance), DEVIATION_BOUND)
     market = math.tanh(common.market * _MARKET_SCALE)
     x[0] = 1.0
     for i in range(_MOMENTUM_RATES.size):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.trader.compiling import compiled
+from labkit.trader.drift import observe_drift
 from labkit.trader.features import FEATURE_COUNT, FEATURE_NAMES
 
 
@@ -102,6 +103,9 @@ def learn(common: Any, x: Any, q: float, p: float, expert_p: Any, weight: float)
     `p` and `expert_p` are the probabilities issued at entry (prequential), `weight` the label's uniqueness.
     """
     common.skill += weight * (_LOG_2 - log_loss(p, q))
+    # What the slope cuts off a boast was never staked: drift is about what is left.
+    counted_on = 0.5 + min(max(calibration_slope(common), 0.0), 1.0) * (p - 0.5)
+    observe_drift(common, weight * (_LOG_2 - log_loss(counted_on, q)))
     common.weight += weight
     common.labels += 1
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from labkit.trader.compiling import compiled
+from labkit.trader.drift import drift_stake
 from labkit.trader.learner import mean_square_result, usable_slope
 
 
@@ -27,6 +28,8 @@ class Verdict(NamedTuple):
     threshold: float
     ramp: float
     throttle: float
+    trust: float
+    """Share of the stake that drift leaves."""
     kelly_leverage: float
     leverage: float
 
@@ -64,7 +67,8 @@ def judge(
     kelly = 0.0
     if barrier > 0.0 and expected_value > 0.0:
         kelly = settings.kelly_fraction * expected_value / (barrier * barrier * mean_square_result(common))
-    leverage = min(settings.max_leverage, kelly) * ramp * throttle
+    trust = drift_stake(common)
+    leverage = min(settings.max_leverage, kelly) * ramp * throttle * trust
     probability = p if side > 0 else 1.0 - p
     return Verdict(
         side,
@@ -76,6 +80,7 @@ def judge(
         threshold,
         ramp,
         throttle,
+        trust,
         kelly,
         leverage,
     )

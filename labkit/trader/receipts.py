@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from labkit.config import TraderConfig
 from labkit.domain.decisions import LEARNER, Action, Decision, Gate
+from labkit.trader.drift import DRIFT_STEPS, ENTERED_AT, LEFT_AT
 from labkit.trader.policy import Verdict
 from labkit.trader.step import FIRST_QUESTION_BARS
 
@@ -34,6 +35,8 @@ class Look(NamedTuple):
     policy: str
     policy_trouble: str
     """Why the policy's answer cannot be used; empty if it can."""
+    suspicion: str
+    """Which feature is odd, and how; empty if none is."""
     quote_fresh: bool
     asked: bool
     """True if the learner was asked: enough bars to place a barrier."""
@@ -41,6 +44,9 @@ class Look(NamedTuple):
     drawdown: float
     barrier: float
     weighted_labels: float
+    drift: float
+    """Nats lost against a coin since the best moment."""
+    drift_step: int
     slope_confidence: tuple[float, float]
     """The calibration slope and how much of it may be counted on."""
     flipped: bool
@@ -106,6 +112,7 @@ def _gates(look: Look, verdict: Verdict, config: TraderConfig) -> tuple[Gate, ..
             look.bars >= _bars_needed(config),
             f"{look.bars} bars lived through, {_bars_needed(config)} needed",
         ),
+        Gate("features_sane", not look.suspicion, look.suspicion or "every feature is as it was learned from"),
         Gate("volatility", look.barrier > 0.0, f"stop and target {_bps(look.barrier)} away, must be above 0"),
         *_policy_gate(look),
         Gate("quote_fresh", look.quote_fresh, "quote is fresh" if look.quote_fresh else "no fresh quote"),
@@ -115,6 +122,7 @@ def _gates(look: Look, verdict: Verdict, config: TraderConfig) -> tuple[Gate, ..
             verdict.throttle > 0.0,
             f"equity {look.drawdown:.1%} below its peak; entries stop at {config.drawdown_stop:.1%}",
         ),
+        Gate("drift", verdict.trust > 0.0, f"{_drift_words(look)}; entries stop at {ENTERED_AT[2]:g}"),
         Gate(
             "calibrated",
             usable > 0.0,
@@ -129,7 +137,8 @@ def _gates(look: Look, verdict: Verdict, config: TraderConfig) -> tuple[Gate, ..
             "size",
             verdict.leverage > 0.0,
             f"leverage {verdict.leverage:.3f} = min(cap {config.max_leverage_per_symbol:g}, Kelly share "
-            f"{verdict.kelly_leverage:.3f}) × ramp {verdict.ramp:.2f} × drawdown {verdict.throttle:g}",
+            f"{verdict.kelly_leverage:.3f}) × ramp {verdict.ramp:.2f} × drawdown {verdict.throttle:g} "
+            f"× drift {verdict.trust:g}",
         ),
     )
 
@@ -163,6 +172,13 @@ def _smallest_change(look: Look, verdict: Verdict, config: TraderConfig, action:
             return "A usable bar of this minute."
         case "warm":
             return f"{_bars_needed(config) - look.bars} more bars of history."
+        case "features_sane":
+            return f"Features as they were learned from: {look.suspicion}."
+        case "drift":
+            return (
+                f"Predictions that come true again: {look.drift:.1f} nats lost, "
+                f"and stakes return below {LEFT_AT[look.drift_step]:g}."
+            )
         case "volatility":
             return "Prices that move: without volatility there is no distance for a stop."
         case "policy":
@@ -187,6 +203,10 @@ def _smallest_change(look: Look, verdict: Verdict, config: TraderConfig, action:
         f"{verdict.probability:.3f}, or a cost of {_bps(verdict.edge / (1.0 + config.cost_margin))} instead of "
         f"{_bps(verdict.cost)}."
     )
+
+
+def _drift_words(look: Look) -> str:
+    return f"{DRIFT_STEPS[look.drift_step]}: {look.drift:.1f} nats lost against a coin since the best moment"
 
 
 def _bars_needed(config: TraderConfig) -> int:

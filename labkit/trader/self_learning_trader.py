@@ -162,6 +162,13 @@ class SelfLearningTrader:
         return self._desk.name if self._desk else LEARNER
 
     @property
+    def drift_step(self) -> str:
+        """What drift has led to: steady, shrink, hold or bench (`labkit.trader.drift`)."""
+        from labkit.trader.drift import DRIFT_STEPS
+
+        return DRIFT_STEPS[int(self._common("drift_step"))]
+
+    @property
     def learned_labels(self) -> int:
         """Labels learned from since the first bar ever."""
         return int(self._common("labels"))
@@ -197,6 +204,8 @@ class SelfLearningTrader:
             calibration_slope_lower=self._learner.usable_slope(common, self._settings.confidence_z),
             skill_millinats=1_000.0 * float(common["skill"]) / weight if weight > 0.0 else 0.0,
             expert_weights=self._expert_weights(),
+            drift=self.drift_step,
+            drift_nats=float(common["drift"]),
         )
 
     def mark_virtual(self, quotes: Mapping[str, Quote]) -> None:
@@ -341,7 +350,9 @@ class SelfLearningTrader:
         contributions = dict.fromkeys(FEATURE_NAMES, 0.0)
         for k, expert in enumerate(self._learner.EXPERTS):
             for name, weight in self._learner.weights_by_feature(k, common["weights"][k]).items():
-                contributions[name] += expert_weights[expert.name] * weight * float(x[FEATURE_NAMES.index(name)])
+                value = float(x[FEATURE_NAMES.index(name)])
+                if math.isfinite(value):
+                    contributions[name] += expert_weights[expert.name] * weight * value
         trouble = ""
         if self._desk:
             # Nobody can look into another's model: its features are shown, not what it made of them.
@@ -354,18 +365,21 @@ class SelfLearningTrader:
             bar_present=bar_present,
             policy=self.policy_name,
             policy_trouble=trouble,
+            suspicion=self._suspicion(record) if bar_present else "",
             quote_fresh=quote_fresh,
             asked=asked,
             held=held,
             drawdown=drawdown,
             barrier=barrier,
             weighted_labels=float(common["weight"]),
+            drift=float(common["drift"]),
+            drift_step=int(common["drift_step"]),
             slope_confidence=(
                 self._learner.calibration_slope(common),
                 self._learner.usable_slope(common, self._settings.confidence_z),
             ),
             flipped=asked and self._policy.prefers_other_side(float(record["p"]), held),
-            features={name: float(value) for name, value in zip(FEATURE_NAMES, x, strict=True)},
+            features={name: float(value) for name, value in zip(FEATURE_NAMES, x, strict=True) if math.isfinite(value)},
             contributions=contributions,
             expert_probabilities={
                 expert.name: float(p) if asked else 0.5
@@ -373,6 +387,21 @@ class SelfLearningTrader:
             },
             expert_weights=expert_weights,
         )
+
+    def _suspicion(self, record: np.void) -> str:
+        """Which feature the gate holds for odd, and what it saw; empty if none."""
+        from labkit.trader.feature_gate import FAULT_WORDS, SHIFTED, SPREAD
+        from labkit.trader.features import FEATURE_NAMES
+
+        if not record["suspect"]:
+            return ""
+        i, fault = int(record["suspect"]) - 1, int(record["fault"])
+        seen = ""
+        if fault == SHIFTED:
+            seen = f": {record['x_mean'][i]:.2f}, learned {record['x_low'][i]:.2f} to {record['x_high'][i]:.2f}"
+        elif fault == SPREAD:
+            seen = f": {math.sqrt(record['x_square'][i]):.2f}, learned up to {record['x_widest'][i]:.2f}"
+        return f"{FEATURE_NAMES[i]} {FAULT_WORDS[fault]}{seen}"
 
     def _filled_pairs(self, index: int) -> int:
         record = self._state.symbols[index]

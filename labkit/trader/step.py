@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.trader.compiling import compiled
+from labkit.trader.feature_gate import inspect
 from labkit.trader.features import FEATURE_COUNT, is_usable, observe_bar, observe_market, write_features
 from labkit.trader.learner import predict, refit
 from labkit.trader.virtual_positions import ask, settle
@@ -72,7 +73,7 @@ def take_in(settings: Any, state: Any, minute: int, rows: Any, factor: Any, step
             continue
         write_features(symbol, common, minute)
         symbol.barrier = settings.barrier_sigmas * np.sqrt(symbol.fast_variance * settings.horizon)
-        if symbol.bars >= FIRST_QUESTION_BARS and 0.0 < symbol.barrier < 1.0:
+        if symbol.bars >= FIRST_QUESTION_BARS and 0.0 < symbol.barrier < 1.0 and inspect(symbol):
             symbol.learner_p = predict(common, symbol.x, symbol.expert_p)
             symbol.p = symbol.learner_p
             symbol.asked_minute = minute

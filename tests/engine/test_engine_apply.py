@@ -477,3 +477,13 @@ def test_the_two_accounts_of_the_money_agree_to_the_last_digit(
         desk.engine.check_balance()
     assert desk.engine.position("BTCUSDT").quantity == held
     assert desk.engine.account.wallet_balance + desk.engine.unrealized_pnl({"BTCUSDT": at}) == cash + held * at
+
+
+def test_drift_is_told_once_a_step(desk: Desk) -> None:
+    for step, nats in (("shrink", 8.2), ("shrink", 8.9), ("steady", 3.9)):
+        desk.engine.apply(ev.DriftMoved(time_ms=NOW, step=step, nats=nats))
+    told = [row.text for row in desk.engine.log if row.text.startswith("drift")]
+    assert told == [
+        "drift: steady → shrink, 8.2 nats lost against a coin",
+        "drift: shrink → steady, 3.9 nats lost against a coin",
+    ]
