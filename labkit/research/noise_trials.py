@@ -54,7 +54,7 @@ def market_returns(seed: int, days: int) -> Floats:
     spells = np.zeros(days)
     for day in range(1, days):
         spells[day] = 0.95 * spells[day - 1] + 0.12 * random.standard_normal()
-    fat: Floats = 0.03 * np.exp(spells) * random.standard_t(4, days) / math.sqrt(2.0)
+    fat: Floats = 0.01 * np.exp(spells) * random.standard_t(4, days) / math.sqrt(2.0)
     return fat
 
 
