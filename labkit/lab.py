@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from labkit.report.daily_reporter import DailyReporter
     from labkit.trader.policies import Policy
+    from labkit.trader.promotion import PromotionRule
     from labkit.widgets.health_panel import HealthPanel
     from labkit.widgets.live_monitor import LiveMonitor
     from labkit.widgets.position_table import PositionTable
@@ -302,6 +303,32 @@ class Lab:
     def resume_entries(self) -> None:
         """New positions are allowed again."""
         self._submit(ev.EntriesPaused(time_ms=self._now_ms(), paused=False, reason="asked to"))
+
+    def challenge(self, trader: dict[str, Any] | None = None, *, rule: PromotionRule | None = None) -> str:
+        """Try changed settings of the trader beside the running ones, on paper; says how the challenge stands.
+
+        Args:
+            trader: the changes, e.g. `{"cost_margin": 0.5}`; None only asks.
+            rule: what must be shown before they are promoted (`labkit.trader.promotion`); it cannot be changed later.
+
+        Raises:
+            ConfigError: a challenge is under way, or these settings cannot be tried.
+        """
+        from labkit.trader.promotion import PromotionRule
+
+        scheduler = self._running().scheduler
+        if trader is not None:
+            self._do(lambda: scheduler.challenge(trader, rule or PromotionRule()))
+        challenge = scheduler.engine.challenge
+        return challenge.words() if challenge else "no challenge is under way"
+
+    def end_challenge(self, reason: str = "asked to") -> None:
+        """Give the challenge up; the champion goes on."""
+        self._submit(ev.ChallengeEnded(time_ms=self._now_ms(), reason=reason))
+
+    def roll_back_promotion(self, reason: str = "asked to") -> None:
+        """Put the settings from before all promotions in force again. Raises ConfigError if there was none."""
+        self._do(lambda: self._running().scheduler.roll_back_promotion(reason))
 
     def move_exits(
         self, symbol: str, *, stop_price: Decimal | float | None = None, target_price: Decimal | float | None = None

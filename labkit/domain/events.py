@@ -107,6 +107,51 @@ class DriftMoved(EngineEvent, frozen=True, kw_only=True):
     """Log-loss lost against a coin since the best moment."""
 
 
+class ShadowOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """An order of champion or challenger on paper, filled at `price` (quote asset); `quantity` is signed."""
+
+    book: str
+    symbol: str
+    quantity: Decimal
+    price: Decimal
+    plan: dict[str, Any] = {}
+    """The exits of a position it opens (`labkit.trader.exits.ExitPlan`); empty if it closes one."""
+
+
+class ChallengeStarted(EngineEvent, frozen=True, kw_only=True):
+    """Changed settings of the trader are to be tried beside the running ones, by a rule stated now."""
+
+    changes: dict[str, Any]
+    rule: dict[str, Any]
+
+
+class ShadowTraded(EngineEvent, frozen=True, kw_only=True):
+    """What champion and challenger did on paper."""
+
+    orders: tuple[ShadowOrder, ...]
+
+
+class ChallengeJudged(EngineEvent, frozen=True, kw_only=True):
+    """The rule's verdict at a look: the challenger takes the champion's place, or goes on challenging."""
+
+    promoted: bool
+    looked_days: int
+    probability: float
+    words: str
+
+
+class ChallengeEnded(EngineEvent, frozen=True, kw_only=True):
+    """The challenge is over without a promotion."""
+
+    reason: str
+
+
+class PromotionRolledBack(EngineEvent, frozen=True, kw_only=True):
+    """The settings from before the promotions are in force again."""
+
+    reason: str
+
+
 class MinuteClosed(EngineEvent, frozen=True, kw_only=True):
     """The real loop's context: the bars of one closed minute and the quotes and marks at hand.
 
@@ -243,6 +288,11 @@ Event = (
     | TraderCheckpointed
     | LearningObserved
     | DriftMoved
+    | ChallengeStarted
+    | ShadowTraded
+    | ChallengeJudged
+    | ChallengeEnded
+    | PromotionRolledBack
     | MinuteClosed
     | MonitorTicked
     | VirtualTicked

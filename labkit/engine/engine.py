@@ -27,7 +27,9 @@ from labkit.domain.snapshot import ClosedTrade, Counts, EventRow
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.engine.risk_gates import EntryContext, entry_gates
 from labkit.errors import LedgerImbalance
+from labkit.trader.challenge import Challenge, open_challenge
 from labkit.trader.exits import ExitPlan, advance_trailing, exit_reason, make_exit_plan
+from labkit.trader.promotion import PromotionRule
 from labkit.trader.sizing import order_quantity
 
 ZERO = Decimal(0)
@@ -145,6 +147,10 @@ class Engine:
         self.breaker_moved: ev.BreakerMoved | None = None
         """Where the breaker stood when it was last heard of."""
         self.drift_step = "steady"
+        self.challenge: Challenge | None = None
+        self.promoted: dict[str, Any] = {}
+        """Settings of the trader that challengers brought, and that outlive a restart."""
+        self.before_promotion: TraderConfig | None = None
         self.paused_by: dict[str, str] = {}
         self.day = -1
         self.day_start_equity = ZERO
@@ -241,6 +247,9 @@ class Engine:
                 risk=msgspec.convert(event.settings["risk"], RiskConfig, strict=False),
                 trader=msgspec.convert(event.settings["trader"], TraderConfig, strict=False),
             )
+        if self.challenge and self.challenge.champion != self.config.trader:
+            self.challenge = None
+            self._say("info", "challenge ended: the champion was started with other settings")
         self.paused_by.pop("feed", None)
         if self.breaker_moved is None:
             self.breaker_level = "NORMAL"
@@ -296,6 +305,49 @@ class Engine:
             self.drift_step = event.step
         return []
 
+    def _challenge_started(self, event: ev.ChallengeStarted) -> list[Command]:
+        rule = msgspec.convert(event.rule, PromotionRule)
+        self.challenge = open_challenge(self.config.trader, event.changes, rule, self.equity, event.time_ms)
+        self._touch()
+        self._say("info", f"challenge begun: {self.challenge.words()}")
+        return []
+
+    def _shadow_traded(self, event: ev.ShadowTraded) -> list[Command]:
+        if self.challenge:
+            self._touch()
+            for order in event.orders:
+                self.challenge.fill(order)
+        return []
+
+    def _challenge_judged(self, event: ev.ChallengeJudged) -> list[Command]:
+        if challenge := self.challenge:
+            self._touch()
+            challenge.looked_days = event.looked_days
+            self._say("warning" if event.promoted else "info", f"challenge: {event.words}")
+            if event.promoted:
+                self.before_promotion = self.before_promotion or self.config.trader
+                self.promoted = {**self.promoted, **challenge.changes}
+                self.config = msgspec.structs.replace(self.config, trader=challenge.challenger)
+                self.challenge = None
+        return []
+
+    def _challenge_ended(self, event: ev.ChallengeEnded) -> list[Command]:
+        if self.challenge:
+            self._touch()
+            self.challenge = None
+            self._say("info", f"challenge ended: {event.reason}")
+        return []
+
+    def _promotion_rolled_back(self, event: ev.PromotionRolledBack) -> list[Command]:
+        if self.before_promotion:
+            self._touch()
+            self.config = msgspec.structs.replace(self.config, trader=self.before_promotion)
+            self.before_promotion, self.promoted = None, {}
+            # What it was compared with is no longer what runs.
+            self.challenge = None
+            self._say("warning", f"promotion rolled back: {event.reason}")
+        return []
+
     def _account_observed(self, event: ev.AccountObserved) -> list[Command]:
         ours = {p.symbol: p.quantity for p in self.positions.values() if p.is_open}
         theirs = {symbol: quantity for symbol, quantity in event.positions.items() if quantity}
@@ -318,6 +370,8 @@ class Engine:
         self._touch()
         self._note_marks(event.marks)
         self._roll_day(event.time_ms)
+        if self.challenge:
+            self.challenge.live_minute(event.quotes, event.marks, event.time_ms)
         equity = self.equity
         self.peak_equity = max(self.peak_equity, equity)
         drawdown = float(1 - equity / self.peak_equity) if self.peak_equity > 0 else 0.0
@@ -746,6 +800,11 @@ _HANDLERS: dict[type, Callable[[Engine, Any], list[Command]]] = {
     ev.TraderCheckpointed: Engine._trader_checkpointed,
     ev.LearningObserved: Engine._learning_observed,
     ev.DriftMoved: Engine._drift_moved,
+    ev.ChallengeStarted: Engine._challenge_started,
+    ev.ShadowTraded: Engine._shadow_traded,
+    ev.ChallengeJudged: Engine._challenge_judged,
+    ev.ChallengeEnded: Engine._challenge_ended,
+    ev.PromotionRolledBack: Engine._promotion_rolled_back,
     ev.MinuteClosed: Engine._minute_closed,
     ev.MonitorTicked: Engine._monitor_ticked,
     ev.VirtualTicked: Engine._virtual_ticked,

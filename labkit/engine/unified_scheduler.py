@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from labkit.config import Config, to_plain
+import msgspec
+
+from labkit.config import Config, TraderConfig, change_config, to_plain
 from labkit.domain import events as ev
 from labkit.domain.clock import DAY_MS, MINUTE_MS, SECOND_MS, Clock
+from labkit.domain.decisions import Decision
 from labkit.domain.events import Loop
-from labkit.domain.market_events import Bar, Quote
+from labkit.domain.market_events import Bar, MarkPrice, Quote
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.edge.clocks import SystemClock
 from labkit.edge.websocket import SocketStreams
@@ -47,6 +50,8 @@ from labkit.exchange.circuit_breaker import BreakerLevel, LevelChange
 from labkit.exchange.user_stream import UserStream
 from labkit.market.data_service import DataService
 from labkit.market.websocket_monitor import PUBLIC_STREAMS, WebSocketMonitor
+from labkit.trader.challenge import Challenge, changed_settings
+from labkit.trader.promotion import PromotionRule
 from labkit.trader.self_learning_trader import SelfLearningTrader
 from labkit.wire.transport import StreamTransport
 
@@ -208,6 +213,10 @@ class UnifiedScheduler:
         ledger = self._ledger = Ledger.open(self.folder)
         recovered = recover(self.config, ledger, self.self_learning_trader, self._checkpoints)
         engine = self._engine = recovered.engine
+        if engine.promoted:
+            # What challengers won outlives a restart, until it is rolled back.
+            self.config = change_config(self.config, {"trader": engine.promoted})
+            self.self_learning_trader.adopt(self.config.trader)
         self.differing_minutes = recovered.differing_minutes
         self._desk = OrderDesk(engine, self.binance_client, self.clock, self.submit)
         self.position_controller.attach(engine, self.clock, self.submit)
@@ -367,6 +376,49 @@ class UnifiedScheduler:
         learning = self.self_learning_trader.learning()
         if learning.drift != self.engine.drift_step:
             self.submit(ev.DriftMoved(time_ms=self.clock.now_ms(), step=learning.drift, nats=learning.drift_nats))
+        if self.engine.challenge and not entries_refused_because:
+            self._challenge_minute(self.engine.challenge, quotes, marks)
+
+    def _challenge_minute(self, challenge: Challenge, quotes: dict[str, Quote], marks: dict[str, MarkPrice]) -> None:
+        """Let champion and challenger trade on paper, and the rule judge them when a look is due."""
+        trader, engine, now_ms = self.self_learning_trader, self.engine, self.clock.now_ms()
+
+        def decide(config: TraderConfig, held: Mapping[str, int], drawdown: float) -> tuple[Decision, ...]:
+            return trader.decide_as(config, quotes=quotes, marks=marks, held=held, equity_drawdown=drawdown)
+
+        if orders := challenge.orders(decide, quotes, engine.rules, engine.config.risk, now_ms):
+            self.submit(ev.ShadowTraded(time_ms=now_ms, orders=orders))
+        if verdict := challenge.verdict():
+            self.submit(
+                ev.ChallengeJudged(
+                    time_ms=now_ms,
+                    promoted=verdict.promoted,
+                    looked_days=verdict.looked_days,
+                    probability=verdict.probability,
+                    words=verdict.words,
+                )
+            )
+            trader.adopt(engine.config.trader)
+
+    def challenge(self, changes: dict[str, Any], rule: PromotionRule) -> None:
+        """Try changed settings of the trader beside the running ones; `rule` decides whether they are promoted.
+
+        Raises:
+            ConfigError: a challenge is under way, or `changes` cannot be tried.
+        """
+        if self.engine.challenge:
+            raise ConfigError(
+                f"a challenge is under way: {self.engine.challenge.words()}; end_challenge() ends it", field="trader"
+            )
+        changed_settings(self.engine.config.trader, changes)
+        self.submit(ev.ChallengeStarted(time_ms=self.clock.now_ms(), changes=changes, rule=msgspec.to_builtins(rule)))
+
+    def roll_back_promotion(self, reason: str) -> None:
+        """Put the settings from before all promotions in force again. Raises ConfigError if there was none."""
+        if not self.engine.promoted:
+            raise ConfigError("nothing was promoted", field="trader")
+        self.submit(ev.PromotionRolledBack(time_ms=self.clock.now_ms(), reason=reason))
+        self.self_learning_trader.adopt(self.engine.config.trader)
 
     async def _monitor(self, due_ms: int) -> None:
         await self.position_controller.tick()

@@ -154,6 +154,35 @@ class SelfLearningTrader:
             if self._step.is_due(self._settings, minute, index)
         )
 
+    def adopt(self, config: TraderConfig) -> None:
+        """Decide by these settings from now on. Raises `LocalProtocolError` if they would learn differently."""
+        settings = self._states.settings_of(config, len(self.symbols))
+        if settings[:4] != self._settings[:4]:
+            raise LocalProtocolError("settings that shape what is learned cannot be changed in a running trader")
+        self._trader, self._settings = config, settings
+
+    def decide_as(
+        self,
+        config: TraderConfig,
+        *,
+        quotes: Mapping[str, Quote],
+        marks: Mapping[str, MarkPrice],
+        held: Mapping[str, int],
+        equity_drawdown: float,
+    ) -> tuple[Decision, ...]:
+        """What other settings, not shaping what is learned, would decide on the latest minute; arguments as `step`."""
+        own = self._trader
+        self.adopt(config)
+        try:
+            minute = int(self._common("minute"))
+            return tuple(
+                self._decide(index, minute, quotes, marks, held.get(symbol, 0), equity_drawdown)
+                for index, symbol in enumerate(self.symbols)
+                if self._step.is_due(self._settings, minute, index)
+            )
+        finally:
+            self.adopt(own)
+
     # -- looking --------------------------------------------------------------------------------------------------
 
     @property
