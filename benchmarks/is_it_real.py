@@ -148,7 +148,7 @@ def main() -> None:
         result = live_through(market, stretch.interval)
         others = cheap_baselines(result)
         if not options.quick:
-            others += [weekly_lightgbm(result, calibrated=calibrated) for calibrated in (False, True)]
+            others += weekly_lightgbm(result)
         days = result.run.days
         print(
             f"\n{len(market.symbols)} symbols, {stretch.interval}, {stretch.start} to {stretch.end} "

@@ -101,19 +101,21 @@ def frozen_learner(result: BacktestResult, asked: QuestionsAndAnswers) -> Backte
     return _trading(result, "frozen learner", foreign_of(later, _mixture(state, later["x"]), *market.rows.shape[:2]))
 
 
-def weekly_lightgbm(result: BacktestResult, *, calibrated: bool) -> BacktestResult:
-    """Gradient-boosted trees on the same features, trained every week on the labels of the last 60 days.
+def weekly_lightgbm(result: BacktestResult) -> list[BacktestResult]:
+    """Gradient-boosted trees on the same features, trained every week on the labels of the last 60 days: once at face
+    value, once through our calibration slope, ramp and all.
 
-    A label counts as known only when its bracket has ended (that is the purge). `calibrated` trades through our slope,
-    ramp and all; otherwise probabilities are taken at face value.
+    A label counts as known only when its bracket has ended (that is the purge).
 
     Raises:
         ConfigError: LightGBM is not installed.
     """
     asked = asked_through(result)
     foreign = foreign_of(asked.questions, lightgbm_probabilities(asked), *result.market.rows.shape[:2])
-    name = "weekly LightGBM, calibrated" if calibrated else "weekly LightGBM"
-    return _trading(result, name, foreign, trust=not calibrated)
+    return [
+        _trading(result, "weekly LightGBM", foreign, trust=True),
+        _trading(result, "weekly LightGBM, calibrated", foreign),
+    ]
 
 
 def lightgbm_probabilities(asked: QuestionsAndAnswers) -> NDArray[np.float64]:

@@ -93,3 +93,12 @@ def test_weekly_trees_never_see_a_label_before_it_is_known(result: BacktestResul
     assert not np.array_equal(
         whole[until], baselines.lightgbm_probabilities(QuestionsAndAnswers(questions, changed))[until]
     )
+
+
+def test_trees_on_noise_lose_at_face_value_and_are_hardly_traded_through_our_slope() -> None:
+    pytest.importorskip("lightgbm")
+    noise = backtest(data=make_planted_market("null", 863, days=40, symbols=2), trader=QUICK)
+    bare, calibrated = baselines.weekly_lightgbm(noise)
+    assert bare.run.final_equity < 9_500
+    assert calibrated.run.final_equity > 9_800
+    assert len(calibrated.trades) < 0.2 * len(bare.trades)
