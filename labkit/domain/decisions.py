@@ -90,9 +90,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def only_finite(decision: Decision) -> Decision:
-    """The decision, unless it would act on numbers that are none: then one that acts on nothing and says so."""
-    if decision.action in (Action.REFUSE, Action.HOLD):
-        return decision
+    """The decision, unless it holds numbers that are none: then one that acts on nothing and says so.
+
+    A record of any action must be readable again, and JSON knows no number that is none.
+    """
     changes: dict[str, Any] = {}
     for name in Decision.__struct_fields__:
         value = getattr(decision, name)
@@ -104,10 +105,10 @@ def only_finite(decision: Decision) -> Decision:
         return decision
     return msgspec.structs.replace(
         decision,
-        action=Action.HOLD if decision.action is Action.EXIT else Action.REFUSE,
+        action=Action.HOLD if decision.action in (Action.EXIT, Action.HOLD) else Action.REFUSE,
         primary_reason="model_not_finite",
         smallest_change=f"finite numbers for {', '.join(changes)}",
-        **{"leverage": 0.0, **changes},
+        **{"leverage": 0.0, "changes": (), **changes},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from labkit.config import Config, RiskConfig, to_plain
 from labkit.domain import events as ev
 from labkit.domain.commands import PlaceOrder, SettleDoubt
-from labkit.domain.decisions import Action, Decision
+from labkit.domain.decisions import Action, Change, Decision
 from labkit.domain.market_events import MarkPrice, Quote
 from labkit.domain.orders import Fill, IntentState, Order, OrderStatus, OrderType, Side
 from labkit.domain.symbol_rules import SymbolRules
@@ -487,3 +488,14 @@ def test_drift_is_told_once_a_step(desk: Desk) -> None:
         "drift: steady → shrink, 8.2 nats lost against a coin",
         "drift: shrink → steady, 3.9 nats lost against a coin",
     ]
+
+
+@pytest.mark.parametrize("action", list(Action))
+def test_a_decision_on_numbers_that_are_none_acts_on_nothing_and_can_be_read_again(desk: Desk, action: Action) -> None:
+    nan = float("nan")
+    made = decision(action, probability=nan, features={"flow": nan}, changes=(Change("probability", nan, 0.6),))
+    assert desk.decide(made) == []
+    (recorded,) = desk.engine.new_decisions
+    assert recorded.primary_reason == "model_not_finite"
+    assert recorded.action is (Action.HOLD if action in (Action.EXIT, Action.HOLD) else Action.REFUSE)
+    assert msgspec.json.decode(msgspec.json.encode(recorded), type=Decision) == recorded
