@@ -242,6 +242,20 @@ class Lab:
             "symbol time_ms action primary_reason side probability expected_value leverage smallest_change",
         )
 
+    def decision_history(self, symbol: str = "") -> pd.DataFrame:
+        """All decisions on record, of one symbol or all: one row per symbol and cycle, trades not taken included."""
+        wanted = self._traded(symbol) if symbol else ""
+        ledger = Ledger.open(self.folder, read_only=True)
+        try:
+            made = [d for entry in ledger.entries() for d in entry.decisions if wanted in ("", d.symbol)]
+        finally:
+            ledger.close()
+        return _frame(
+            made,
+            "symbol time_ms action primary_reason side probability calibration_slope edge fee_cost spread_cost "
+            "slippage_cost funding_cost execution_gap_cost expected_value leverage policy smallest_change",
+        )
+
     def why(self, symbol: str) -> Why:
         """Why the trader did, or did not, trade `symbol` at its latest decision.
 

@@ -20,7 +20,7 @@ from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.recovery import Checkpoints, fold, recover
 from labkit.engine.snapshots import snapshot_of_past, take_snapshot
 from labkit.errors import ConfigError
-from labkit.lab import left_unguarded
+from labkit.lab import Lab, left_unguarded
 from labkit.market.websocket_monitor import WebSocketMonitor
 from labkit.paper.paper_exchange import JOURNAL_NAME
 from labkit.store.journal import Journal
@@ -49,6 +49,18 @@ def test_the_same_seed_gives_the_same_ledger_and_another_seed_another(lived: Liv
     _, snapshot = lived
     assert live(tmp_path / "again", 40).ledger_hash == snapshot.ledger_hash
     assert live(tmp_path / "other", 40, seed=2).ledger_hash != snapshot.ledger_hash
+
+
+def test_every_decision_is_one_row_of_its_symbol_and_cycle(lived: Lived) -> None:
+    folder, snapshot = lived
+    lab = Lab(small_config(data_dir=str(folder)))
+    table = lab.decision_history()
+    assert len(table) == snapshot.counts.decisions
+    assert not table.reset_index().duplicated(["symbol", "time"]).any()
+    assert {"hold", "enter_long"} <= set(table["action"])
+    assert set(lab.decision_history("ETHUSDT").index) == {"ETHUSDT"}
+    counts = table.groupby(level=0)["action"].size()
+    assert counts.max() - counts.min() <= 1  # as often on one as on another
 
 
 def test_equity_equals_deposits_plus_all_cash_flows_to_the_last_digit(lived: Lived) -> None:
