@@ -414,11 +414,7 @@ def decode_frame(frame: bytes, received_ns: int) -> Fact | ControlReply | Server
     if frame.startswith(b'{"stream":'):
         return _decode_combined(frame, received_ns)
     if frame.startswith(b'{"e":') and not frame.startswith(b'{"e":"serverShutdown"'):
-        return decode_json(_bare, frame).fact(received_ns)
-=======
-    if frame.startswith(b'{"e":'):
         return _decode_bare(frame, received_ns)
->>>>>>> 8139c1e (Measure the feed's targets: mutants, silences, cuts and a week of rotations)
     outline = decode_json(_anything, frame)
     if outline.stream is not UNSET:
         return _decode_combined(frame, received_ns)
@@ -461,10 +457,10 @@ def _decode_combined(frame: bytes, received_ns: int) -> Fact:
     interval = data.candle.interval if isinstance(data, _Kline) else ""
     if complaint := _disagreement(combined.stream, type(data), data.symbol, interval):
         raise RemoteProtocolError(complaint)
-<<<<<<< HEAD
     if isinstance(data, _DepthUpdate) and combined.stream.partition("@")[2] in _PARTIAL_DEPTH:
         return data.best_levels(received_ns)
-        return _decode_bare(frame, received_ns)
+    if isinstance(data, _BookTicker):
+        _check_single_keys(frame)
     return data.fact(received_ns)
 
 

@@ -28,7 +28,7 @@ from labkit.edge.clocks import SystemClock
 from labkit.edge.websocket import SocketStreams
 from labkit.market.websocket_monitor import WebSocketMonitor
 from labkit.research.targets.figure import Figure, quantile
-from labkit.research.web_socket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
+from labkit.research.web_socket_frames import CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 MIDS = {"BTCUSDT": Decimal("91234.50"), "ETHUSDT": Decimal("3105.25")}
@@ -82,7 +82,8 @@ def read_strictly(payload: bytes) -> Told | None:
         raise _Nonsense
 
     try:
-        message = json.loads(payload.decode("utf-8"), object_pairs_hook=pairs, parse_constant=refuse, parse_float=str, parse_int=short)
+        text = payload.decode("utf-8")
+        message = json.loads(text, object_pairs_hook=pairs, parse_constant=refuse, parse_int=short)
         data = message["data"]
         name, kind = message["stream"].split("@")
         if data["e"] != "bookTicker" or kind != "bookTicker" or name != data["s"].lower():
@@ -114,7 +115,9 @@ class Oracle:
             return None
         last = self.last.get(told.symbol)
         mid = (told.bid + told.ask) / 2
-        if abs(mid / MIDS[told.symbol] - 1) > Decimal("0.05") or (last is not None and told.update_id <= last.update_id):
+        if abs(mid / MIDS[told.symbol] - 1) > Decimal("0.05") or (
+            last is not None and told.update_id <= last.update_id
+        ):
             return None
         self.last[told.symbol] = told
         self.allowed.add(told)
@@ -208,9 +211,7 @@ class TrustingFeed:
 
 
 def _told(quote: Quote) -> Told:
-    return Told(
-        quote.symbol, quote.update_id, quote.bid_price, quote.bid_quantity, quote.ask_price, quote.ask_quantity
-    )
+    return Told(quote.symbol, quote.update_id, quote.bid_price, quote.bid_quantity, quote.ask_price, quote.ask_quantity)
 
 
 # -- the server --------------------------------------------------------------------------------------------------
@@ -272,6 +273,8 @@ class Server:
             # Clients' frames are masked and, being pings or farewells here, short (RFC 6455 §5.2).
             while header := await reader.read(2):
                 payload = await reader.readexactly(4 + (header[1] & 0x7F))
+                if header[0] & 0x0F == CLOSE:
+                    return
                 if header[0] & 0x0F == PING:
                     writer.write(frame(PONG, bytes(byte ^ payload[at % 4] for at, byte in enumerate(payload[4:]))))
         except (ConnectionError, asyncio.IncompleteReadError, IndexError):
@@ -324,7 +327,9 @@ def mutate(payload: bytes, chance: random.Random) -> bytes:
         case 9:
             return payload[: field.start()] + payload[end:].lstrip(b",")
         case 10:
-            return payload.replace(*chance.choice(((b"BTC", b"ETH"), (b"btc", b"eth"), (b"USDT", b"usdt"), (b"{", b"["))))
+            return payload.replace(
+                *chance.choice(((b"BTC", b"ETH"), (b"btc", b"eth"), (b"USDT", b"usdt"), (b"{", b"[")))
+            )
         case _:
             digits = [place for place, byte in enumerate(payload) if 48 <= byte <= 57]
             place = chance.choice(digits)
@@ -345,7 +350,9 @@ def break_framing(payload: bytes, chance: random.Random) -> bytes:
             masked = bytes(byte ^ key[place % 4] for place, byte in enumerate(payload))
             return bytes([sound[0], sound[1] | 0x80]) + sound[2 : len(sound) - len(payload)] + key + masked
         case 3:
-            return struct.pack("!BBQ", 0x81, 127, chance.choice((1 << 63, (1 << 63) | 5, 1 << 40, 1 << 20 | 1))) + payload
+            return (
+                struct.pack("!BBQ", 0x81, 127, chance.choice((1 << 63, (1 << 63) | 5, 1 << 40, 1 << 20 | 1))) + payload
+            )
         case 4:
             return frame(CONTINUATION, payload)
         case 5:
@@ -395,7 +402,11 @@ class Outcome(msgspec.Struct):
             Figure(target="G5", name=f"{what}: sound frames never shown", value=self.never_shown, limit=0),
             Figure(target="G5", name=f"{what}: next sound frame shown, median", value=median, unit="ms"),
             Figure(
-                target="G5", name=f"{what}: the same, own time, longest", value=most_cpu, limit=SHOWN_WITHIN_MS, unit="ms"
+                target="G5",
+                name=f"{what}: the same, own time, longest",
+                value=most_cpu,
+                limit=SHOWN_WITHIN_MS,
+                unit="ms",
             ),
         ]
 
@@ -409,6 +420,7 @@ class _Series:
         self.outcome = outcome
         self._make = feed
         self._chance = chance
+        self._clock = SystemClock()
         self._next_id = 1_000_000
 
     @contextlib.asynccontextmanager
@@ -439,7 +451,7 @@ class _Series:
 
     def _payload(self, symbol: str, update_id: int) -> bytes:
         bid = MIDS[symbol] + Decimal(self._chance.randrange(-500, 500)) / 100
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self._clock.now_ms()
         return (
             f'{{"stream":"{symbol.lower()}@bookTicker","data":{{"e":"bookTicker","u":{update_id},"s":"{symbol}",'
             f'"b":"{bid}","B":"{self._chance.randrange(1, 9_000) / 1_000}","a":"{bid + Decimal("0.10")}",'

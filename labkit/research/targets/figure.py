@@ -1,4 +1,4 @@
-"""A figure: what was measured against one target, with its limits, and whether it holds. All programs here give these."""
+"""A figure: what was measured against one target, its limit, and whether it holds. All programs here give these."""
 
 from __future__ import annotations
 
