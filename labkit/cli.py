@@ -84,10 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     weather = commands.add_parser("weather", help="faults on demand: what there is, and how labkit stands it")
     weather.add_argument(
         "what",
-        choices=("ls", "table", "limits"),
-        help="the faults and weathers by name; or try them all; or ask ten times what the rate limits allow",
+        choices=("ls", "table", "limits", "figures"),
+        help="the faults and weathers by name; or try them all; or ask ten times what the rate limits allow; "
+        "or measure the targets",
     )
-    weather.add_argument("--json", action="store_true", help="the table as one JSON object a line")
+    weather.add_argument("targets", nargs="*", metavar="TARGET", help="with figures: which (G5 G6 ...; default: all)")
+    weather.add_argument("--json", action="store_true", help="table and figures as one JSON object a line")
     weather.set_defaults(run=_weather)
 
     cli_data.add_commands(commands)
@@ -371,6 +373,8 @@ def _weather(options: argparse.Namespace) -> int:
         for line, well in lines:
             print(line if well else f"{line}  FAILED")
         return 0 if all(well for _, well in lines) else FAILED
+    if options.what == "figures":
+        return _figures(options.targets, as_json=options.json)
     if options.what == "table":
         return _fault_table(as_json=options.json)
     print("Weathers (--weather NAME, lab.weather(NAME)):")
@@ -381,6 +385,18 @@ def _weather(options: argparse.Namespace) -> int:
         told = ", ".join(f"{name}={value}" for name, value in fault.parameters.items())
         print(f"  {fault.name:<26}{fault.summary} [{' '.join(fault.catalogue)}]{f'  ({told})' if told else ''}")
     return 0
+
+
+def _figures(targets: Sequence[str], *, as_json: bool) -> int:
+    import msgspec
+
+    from labkit.research.targets.table import measured
+
+    failed = 0
+    for figure in measured(targets):
+        print(msgspec.json.encode(figure).decode() if as_json else figure, flush=True)
+        failed += not figure.holds
+    return FAILED if failed else 0
 
 
 def _fault_table(*, as_json: bool) -> int:

@@ -408,11 +408,13 @@ def decode_frame(frame: bytes, received_ns: int) -> Fact | ControlReply | Server
     carries this event for this symbol. Raises `RemoteProtocolError` for everything else. `received_ns` is our market
     time at receipt.
     """
+    if not frame.isascii():
+        _check_utf_8(frame)
     # The exchange writes these keys first, so nearly every frame is decoded in one pass.
     if frame.startswith(b'{"stream":'):
         return _decode_combined(frame, received_ns)
     if frame.startswith(b'{"e":') and not frame.startswith(b'{"e":"serverShutdown"'):
-        return decode_json(_bare, frame).fact(received_ns)
+        return _decode_bare(frame, received_ns)
     outline = decode_json(_anything, frame)
     if outline.stream is not UNSET:
         return _decode_combined(frame, received_ns)
@@ -421,8 +423,32 @@ def decode_frame(frame: bytes, received_ns: int) -> Fact | ControlReply | Server
     if outline.announced is not UNSET and outline.announced.event == _SHUTDOWN:
         return ServerShutdown(outline.announced.event_time_ms)
     if outline.event is not UNSET:
-        return decode_json(_bare, frame).fact(received_ns)
+        return _decode_bare(frame, received_ns)
     return _control_reply(outline)
+
+
+def _check_utf_8(frame: bytes) -> None:
+    """The decoder does not look into what it skips."""
+    try:
+        frame.decode()
+    except UnicodeDecodeError as error:
+        raise RemoteProtocolError(f"not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+_QUOTE_KEYS: Final = tuple(f'"{key}"'.encode() for key in ("e", "u", "s", "b", "B", "a", "A", "E"))
+
+
+def _check_single_keys(frame: bytes) -> None:
+    """A quote that says a thing twice says nothing: the decoder would believe the last. An escape could hide a key."""
+    if b"\\" in frame or frame.count(b'"stream"') > 1 or any(frame.count(key) != 1 for key in _QUOTE_KEYS):
+        raise RemoteProtocolError("a quote with a key twice, or with escapes")
+
+
+def _decode_bare(frame: bytes, received_ns: int) -> Fact:
+    data = decode_json(_bare, frame)
+    if isinstance(data, _BookTicker):
+        _check_single_keys(frame)
+    return data.fact(received_ns)
 
 
 def _decode_combined(frame: bytes, received_ns: int) -> Fact:
@@ -433,6 +459,8 @@ def _decode_combined(frame: bytes, received_ns: int) -> Fact:
         raise RemoteProtocolError(complaint)
     if isinstance(data, _DepthUpdate) and combined.stream.partition("@")[2] in _PARTIAL_DEPTH:
         return data.best_levels(received_ns)
+    if isinstance(data, _BookTicker):
+        _check_single_keys(frame)
     return data.fact(received_ns)
 
 

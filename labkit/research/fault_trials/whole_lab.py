@@ -85,8 +85,13 @@ class LabScene:
         """The trial's weather, from now on; none for its control."""
         self.begun_ms = self.clock.now_ms()
         self.events.clear()
-        self.venue.weather.begin(Script(name="trial", seed=7, spells=spells), self.begun_ms)
-        self.venue.advance(self.begun_ms)
+        self.weather(*spells)
+
+    def weather(self, *spells: Spell) -> None:
+        """This weather from now on."""
+        now_ms = self.clock.now_ms()
+        self.venue.weather.begin(Script(name="trial", seed=7, spells=spells), now_ms)
+        self.venue.advance(now_ms)
 
     def fair(self) -> None:
         self.venue.weather.clear(self.clock.now_ms())
