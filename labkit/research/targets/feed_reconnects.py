@@ -106,7 +106,7 @@ def cuts(count: int = CUTS, *, config: MonitorConfig | None = None) -> list[floa
 
 
 def outages(count: int = OUTAGES, *, config: MonitorConfig | None = None) -> tuple[list[float], int]:
-    """Milliseconds from the end of each minute's outage to valid quotes, and the most attempts of a connection in it."""
+    """Milliseconds from the end of each minute's outage to valid quotes, and a connection's most attempts in it."""
     loop = VirtualTimeLoop()
     bench = Bench(loop, config or MonitorConfig())
 
