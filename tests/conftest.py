@@ -51,11 +51,20 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+TOO_BUSY = "the machine is too busy"
+"""How a deep test says that lags of today would be the machine's, not labkit's."""
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where nothing may be missing, a test skipped for want of recordings or a browser has failed."""
+    """Where nothing may be missing, a test skipped for want of anything has failed. Want of time is another matter."""
     report = yield
-    if report.skipped and os.environ.get("LABKIT_CI_NO_SKIPS") and not hasattr(report, "wasxfail"):
+    if (
+        report.skipped
+        and TOO_BUSY not in str(report.longrepr)
+        and os.environ.get("LABKIT_CI_NO_SKIPS")
+        and not hasattr(report, "wasxfail")
+    ):
         report.outcome = "failed"
     return report
 
