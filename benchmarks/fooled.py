@@ -45,6 +45,9 @@ def main() -> None:
         verdicts = [noise_trials.learner_on(kind, seed) for seed in MARKET_SEEDS]
         share = Share(sum(verdict.evidence for verdict in verdicts), len(verdicts))
         tell(f"{kind}: an edge is claimed", share, asked)
+        for number, requirement in enumerate(verdicts[0].requirements):
+            met = sum(verdict.requirements[number].met for verdict in verdicts)
+            tell(f"  its requirement {requirement.name!r} is met", Share(met, len(verdicts)), "")
         print(f"    seed {MARKET_SEEDS[0]}: {verdicts[0].words}")
 
 

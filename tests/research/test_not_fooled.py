@@ -26,7 +26,7 @@ def test_the_best_of_five_hundred_random_strategies_is_not_significant() -> None
 
 @pytest.mark.deep
 def test_the_best_of_five_hundred_is_not_significant_in_nineteen_of_twenty_seeds() -> None:
-    assert best_of_many(range(8_000, 8_100)).fraction <= 0.05
+    assert best_of_many(range(8_000, 8_060)).fraction <= 0.05
 
 
 def test_without_counting_the_trials_it_would_be_significant_in_many() -> None:
@@ -50,16 +50,18 @@ def test_random_challengers_are_promoted_in_at_most_one_of_twenty() -> None:
 @pytest.fixture(scope="module")
 def tapes() -> list[Floats]:
     """200 markets without an edge, each with the daily returns of twelve rules that traded it."""
-    return [rules_on_noise(seed, days=60) for seed in range(8_200, 8_400)]
+    return [rules_on_noise(seed, days=60, symbols=1) for seed in range(8_200, 8_400)]
 
 
 @pytest.mark.deep
+@pytest.mark.timeout(600)
 def test_of_two_hundred_noise_tapes_at_most_one_in_twenty_is_promoted(tapes: list[Floats]) -> None:
     assert rules_promoted_on_noise(tapes).fraction <= 0.05
     assert rules_promoted_on_noise(tapes, PromotionRule(error=0.9999, drawdown_ratio=1e9)).fraction >= 0.3
 
 
 @pytest.mark.deep
+@pytest.mark.timeout(600)
 def test_the_best_rule_of_a_noise_tape_is_claimed_in_at_most_one_of_twenty(tapes: list[Floats]) -> None:
     assert best_rule_on_noise(tapes).fraction <= 0.05
     assert best_rule_on_noise(tapes, counted=False).fraction >= 0.1
