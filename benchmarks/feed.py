@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -33,7 +34,6 @@ SYMBOLS = 50
 PACED_MESSAGES = 8_000
 SYMBOLS_FOR_READING, MESSAGES_FOR_READING = 400, 2_000_000
 TIMEOUT_SECONDS = 120
-ATTEMPTS = 2
 
 OWN = "own"
 ENVIRONMENTS = {
@@ -97,6 +97,8 @@ def create(environment: str, python: str) -> None:
     subprocess.run([python, "-m", "venv", CACHE / environment], check=True)
     install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", *ENVIRONMENTS[environment]]
     if subprocess.run([CACHE / environment / "bin" / "python", *install], check=False).returncode:
+        # Half an environment would be taken for a whole one the next time.
+        shutil.rmtree(CACHE / environment)
         print(f"{environment}: could not be installed with {python}", file=sys.stderr)
 
 
@@ -150,21 +152,24 @@ class Comparison:
     def round(self) -> None:
         """Measure every client once more, both ways; one that fails twice is named and dropped."""
         for client in list(self.clients):
-            for is_paced in (False, True):
-                for attempt in range(ATTEMPTS):
-                    try:
-                        told = measure(client, self._pythons[client], is_paced=is_paced)
-                    except RuntimeError as error:
-                        if attempt + 1 == ATTEMPTS:
-                            print(f"dropped: {client.title}: {error}")
-                            self.clients.remove(client)
-                        continue
-                    self._costs.setdefault((client, is_paced), []).append(told["us"])
-                    versions = [f"{name} {version}" for name, version in told["versions"].items()]
-                    self.versions[client] = ", ".join([*versions, f"Python {told['python']}"])
-                    break
-                if client not in self.clients:
-                    break
+            try:
+                costs = [self._cost(client, is_paced) for is_paced in (False, True)]
+            except RuntimeError as error:
+                print(f"dropped: {client.title}: {error}")
+                self.clients.remove(client)
+                continue
+            for is_paced, cost in zip((False, True), costs, strict=True):
+                self._costs.setdefault((client, is_paced), []).append(cost)
+
+    def _cost(self, client: Client, is_paced: bool) -> float:
+        try:
+            told = measure(client, self._pythons[client], is_paced=is_paced)
+        except RuntimeError:
+            # A busy machine may have been too slow for the warm-up.
+            told = measure(client, self._pythons[client], is_paced=is_paced)
+        versions = [f"{name} {version}" for name, version in told["versions"].items()]
+        self.versions[client] = ", ".join([*versions, f"Python {told['python']}"])
+        return float(told["us"])
 
     def costs(self, client: Client, is_paced: bool) -> list[float]:
         """CPU µs per message in each round."""
@@ -216,20 +221,28 @@ def main() -> None:
     options = parser.parse_args()
 
     pythons = {name: str(CACHE / name / "bin" / "python") for name in ENVIRONMENTS} | {OWN: sys.executable}
-    pythons |= dict(given.partition("=")[::2] for given in options.env)
+    for given in options.env:
+        name, _, python = given.partition("=")
+        if name not in pythons:
+            parser.error(f"--env {given}: the environments are {', '.join(pythons)}")
+        pythons[name] = python
     for name in ENVIRONMENTS:
         if options.create and not Path(pythons[name]).exists():
             create(name, options.python)
-    chosen = {}
+    chosen, has_missing = {}, False
     for client in CLIENTS:
         if options.only and client.name not in options.only:
             continue
         if lacking := missing(client, pythons[client.environment]):
             print(f"not installed: {client.title}: {lacking}")
+            has_missing = True
         else:
             chosen[client] = pythons[client.environment]
+    if has_missing:
+        print("--create makes environments for them")
     comparison = Comparison(chosen)
-    for _ in range(options.rounds):
+    for number in range(options.rounds):
+        print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
         comparison.round()
     print(*comparison.table(), *comparison.goals(), sep="\n")
     if options.only and OURS.name not in options.only:

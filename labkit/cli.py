@@ -1,4 +1,4 @@
-"""The command line: `labkit lab · run · exchange · weather · data · tape · doctor`.
+"""The command line: `labkit lab · run · exchange · weather · data · tape · check · doctor`.
 
 Results go to standard output, progress and errors to standard error. A person's mistake is one clear line and exit
 status 2; a failure of the lab is status 1; Ctrl-C ends cleanly with status 130.
@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("ls", "table", "limits"),
         help="the faults and weathers by name; or try them all; or ask ten times what the rate limits allow",
     )
+    weather.add_argument("--json", action="store_true", help="the table as one JSON object a line")
     weather.set_defaults(run=_weather)
 
     cli_data.add_commands(commands)
@@ -154,7 +155,8 @@ def _doctor(options: argparse.Namespace) -> int:
         # These compile as they are imported.
         importlib.import_module("labkit.edge.frame_splitter")
         importlib.import_module("labkit.market.quote_lane")
-        print("the trader's step and the quote lane are compiled")
+        importlib.import_module("labkit.market.quote_scan")
+        print("the trader's step, the quote lane and the reading of tapes are compiled")
     return 0
 
 
@@ -361,7 +363,6 @@ async def _serve(config: Config, port: int, folder: Path | None, public_key: str
 def _weather(options: argparse.Namespace) -> int:
     from labkit.paper.weather.faults import FAULTS
     from labkit.paper.weather.script import WEATHERS
-    from labkit.research.weather_trials import TRIALS, table
 
     if options.what == "limits":
         from labkit.research import limit_trials
@@ -371,11 +372,7 @@ def _weather(options: argparse.Namespace) -> int:
             print(line if well else f"{line}  FAILED")
         return 0 if all(well for _, well in lines) else FAILED
     if options.what == "table":
-        rows = []
-        for row in table(TRIALS):
-            print(row, flush=True)
-            rows.append(row)
-        return FAILED if any(row.failed for row in rows) else 0
+        return _fault_table(as_json=options.json)
     print("Weathers (--weather NAME, lab.weather(NAME)):")
     for script in WEATHERS.values():
         print(f"  {script.name:<26}{script.description}")
@@ -384,6 +381,22 @@ def _weather(options: argparse.Namespace) -> int:
         told = ", ".join(f"{name}={value}" for name, value in fault.parameters.items())
         print(f"  {fault.name:<26}{fault.summary} [{' '.join(fault.catalogue)}]{f'  ({told})' if told else ''}")
     return 0
+
+
+def _fault_table(*, as_json: bool) -> int:
+    import msgspec
+
+    from labkit.research.fault_trials.table import HEADING, table
+
+    if not as_json:
+        print(HEADING, flush=True)
+    failed = 0
+    for row in table():
+        print(msgspec.json.encode(row).decode() if as_json else row, flush=True)
+        failed += bool(row.verdict)
+    if failed:
+        print(f"{failed} rows failed", file=sys.stderr)
+    return FAILED if failed else 0
 
 
 if __name__ == "__main__":

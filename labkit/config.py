@@ -92,7 +92,7 @@ class MonitorConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class ClientConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """BinanceClient: time, limits and patience."""
 
-    receive_window_ms: Annotated[int, Meta(ge=1, le=60_000)] = 5_000
+    receive_window_ms: Annotated[int, Meta(ge=1, le=5_000)] = 5_000
     request_timeout_ms: PositiveInt = 10_000
     weight_share: Fraction = 0.8
     """Share of each of the exchange's limits, weight and orders, that labkit allows itself."""

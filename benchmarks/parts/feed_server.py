@@ -196,6 +196,8 @@ class Exchange:
                 chunks.setdefault(connection, []).append(ready)
             for connection, chunk in chunks.items():
                 connection.transport.write(timed(b"".join(chunk)))
+            # Pings are answered and other streams served in between, whether or not anybody has to be waited for.
+            await asyncio.sleep(0)
             for connection in chunks:
                 await connection.may_write.wait()
                 if connection.transport.is_closing():

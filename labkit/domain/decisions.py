@@ -6,7 +6,9 @@ Numbers here are statistics (`float`): probabilities, fractions, expected values
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -31,6 +33,19 @@ class Gate(msgspec.Struct, frozen=True):
     name: str
     passed: bool
     detail: str
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One input of a decision, as it was and as it would have had to be.
+
+    `name` is `probability` (of the decision's side), `cost` (round trip without funding, fraction of notional),
+    `slope` (that may be counted on), `drawdown`, `drift_step`, `barrier`, `labels`, or the name of a gate that asks
+    for something missing (0 now, 1 needed).
+    """
+
+    name: str
+    now: float
+    needed: float
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +85,30 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Whose probability it is; the experts' are the learner's own in any case."""
     smallest_change: str
     """In words: what would have flipped this decision."""
+    changes: tuple[Change, ...] = ()
+    """The same as numbers; all of them together."""
+
+
+def only_finite(decision: Decision) -> Decision:
+    """The decision, unless it would act on numbers that are none: then one that acts on nothing and says so."""
+    if decision.action in (Action.REFUSE, Action.HOLD):
+        return decision
+    changes: dict[str, Any] = {}
+    for name in Decision.__struct_fields__:
+        value = getattr(decision, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            changes[name] = 0.0
+        elif isinstance(value, dict) and not all(map(math.isfinite, value.values())):
+            changes[name] = {key: number for key, number in value.items() if math.isfinite(number)}
+    if not changes:
+        return decision
+    return msgspec.structs.replace(
+        decision,
+        action=Action.HOLD if decision.action is Action.EXIT else Action.REFUSE,
+        primary_reason="model_not_finite",
+        smallest_change=f"finite numbers for {', '.join(changes)}",
+        **{"leverage": 0.0, **changes},
+    )
 
 
 class VirtualPosition(msgspec.Struct, frozen=True, kw_only=True):

@@ -89,6 +89,17 @@ class DepthDiff(msgspec.Struct, frozen=True, gc=False):
     received_ns: int = 0
 
 
+class PartialDepth(msgspec.Struct, frozen=True, gc=False):
+    """The best levels of an order book, best first: whole in itself, not a change of what came before."""
+
+    symbol: str
+    update_id: int
+    bids: tuple[tuple[Decimal, Decimal], ...]
+    asks: tuple[tuple[Decimal, Decimal], ...]
+    event_time_ms: int
+    received_ns: int = 0
+
+
 INTERVAL_MS = {
     "1m": 60_000,
     "3m": 180_000,

@@ -18,7 +18,7 @@ from labkit.config import Config, RiskConfig, TraderConfig
 from labkit.domain import events as ev
 from labkit.domain.clock import DAY_MS, MINUTE_MS, utc_day
 from labkit.domain.commands import Command, Notify, PlaceOrder, SettleDoubt
-from labkit.domain.decisions import Action, Decision, Gate
+from labkit.domain.decisions import Action, Change, Decision, Gate, only_finite
 from labkit.domain.leverage_brackets import LeverageBracket
 from labkit.domain.market_events import Bar, MarkPrice, Quote
 from labkit.domain.orders import Fill, IntentState, Order, OrderIntent, OrderStatus, OrderType, Side, may_become
@@ -33,6 +33,8 @@ from labkit.trader.sizing import order_quantity
 ZERO = Decimal(0)
 BY_HAND = "user"
 EXIT_AGAIN_MS = 1_000
+MARK_APART = Decimal("0.02")
+"""A mark price further than this fraction from the book is told."""
 """How long after a refused exit the next one goes out; doubles with every refusal, up to about a minute."""
 EVENT_LOG_LENGTH = 200
 CLOSED_TRADES_KEPT = 500
@@ -138,6 +140,7 @@ class Engine:
         self.trades: dict[str, OpenTrade] = {}
         self.intents: dict[str, IntentRecord] = {}
         self.marks: dict[str, Decimal] = {}
+        self._marks_apart: set[str] = set()
         self.breaker_level = "NORMAL"
         self.breaker_moved: ev.BreakerMoved | None = None
         """Where the breaker stood when it was last heard of."""
@@ -152,6 +155,8 @@ class Engine:
         self.counts = Counts()
         self.trader_state_hash = ""
         self.last_funding_ms: dict[str, int] = {}
+        self.opened_ms = 0
+        """When the first money came in."""
         self.last_fill_ms = 0
         self.last_report_day = ""
         self.new_decisions: tuple[Decision, ...] = ()
@@ -262,6 +267,7 @@ class Engine:
     def _deposited(self, event: ev.Deposited) -> list[Command]:
         if self._once(("deposit", event.key)):
             self._touch()
+            self.opened_ms = self.opened_ms or event.time_ms
             self.account.deposits += event.amount
             self.day_start_equity += event.amount
             self.peak_equity += event.amount
@@ -324,9 +330,10 @@ class Engine:
             held=held,
             equity_drawdown=drawdown,
         )
+        self._hold_marks_against(event.quotes)
         commands: list[Command] = []
         final: list[Decision] = []
-        for decision in decided:
+        for decision in map(only_finite, decided):
             if decision.action in (Action.ENTER_LONG, Action.ENTER_SHORT):
                 decision, entry = self._enter(decision, event, equity)
                 commands += entry
@@ -374,6 +381,7 @@ class Engine:
                     primary_reason=refused.name,
                     leverage=0.0,
                     smallest_change=f"the gate {refused.name} passing ({refused.detail})",
+                    changes=tuple(Change(gate.name, 0.0, 1.0) for gate in gates if not gate.passed),
                 ),
                 [],
             )
@@ -689,6 +697,18 @@ class Engine:
     def _note_marks(self, marks: Mapping[str, MarkPrice]) -> None:
         for symbol, mark in marks.items():
             self.marks[symbol] = mark.mark_price
+
+    def _hold_marks_against(self, quotes: Mapping[str, Quote]) -> None:
+        """Say it when a mark price stands far from the book: equity and funding follow the mark, exits the book."""
+        for symbol, quote in quotes.items():
+            mark = self.marks.get(symbol)
+            apart = mark is not None and abs(mark / quote.mid_price - 1) > MARK_APART
+            if apart and symbol not in self._marks_apart:
+                self._marks_apart.add(symbol)
+                self._say("warning", f"{symbol}: the mark price {mark} stands far from the book at {quote.mid_price}")
+            elif not apart and symbol in self._marks_apart:
+                self._marks_apart.discard(symbol)
+                self._say("info", f"{symbol}: mark price and book agree again")
 
     def _roll_day(self, time_ms: int) -> None:
         day = time_ms // DAY_MS

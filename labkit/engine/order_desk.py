@@ -27,6 +27,7 @@ from labkit.errors import (
     WouldExceedLimit,
 )
 from labkit.exchange.binance_client import BinanceClient
+from labkit.wire.rest import MARGIN_ASSET, Income
 from labkit.wire.user_data import AccountUpdate, ListenKeyExpired, MarginCall, OrderTradeUpdate, UserEvent
 
 LOOK_BACK_MS = 5 * MINUTE_MS
@@ -34,12 +35,18 @@ LOOK_BACK_MS = 5 * MINUTE_MS
 
 LOOKS = 3
 LOOK_AGAIN_MS = 2_000
+GRACE_MS = 5_000
+"""So long after an execution the exchange's own account may still be told as it was before it."""
+
+INCOME_PAGE = 1_000
 
 REFUSED_BY_OURSELVES = 0
 """The code of an order that never left because breaker, limits or host list refused it."""
 
 # Changes of the wallet that have their own events: fills carry their PnL and fee.
 BOOKED_ELSEWHERE = frozenset({"ORDER", "FUNDING_FEE"})
+BOOKED_WITH_FILLS = frozenset({"REALIZED_PNL", "COMMISSION"})
+"""The same as the exchange's list of cash flows calls them."""
 
 
 class OrderDesk:
@@ -52,6 +59,9 @@ class OrderDesk:
         self._submit = submit
         self._tasks: set[asyncio.Task[None]] = set()
         self._reconciling = asyncio.Lock()
+        last_known_ms = max([engine.last_fill_ms, *engine.last_funding_ms.values()])
+        self._income_from_ms = last_known_ms - LOOK_BACK_MS
+        """Cash flows from here on have not all been read; exchange time. Fills that come later must not move it."""
 
     def carry_out(self, command: Command) -> None:
         """Start carrying out one command; its outcome will come as an event."""
@@ -86,17 +96,10 @@ class OrderDesk:
                         amount=change,
                     )
                 )
-            case AccountUpdate(reason=reason) if reason not in BOOKED_ELSEWHERE:
-                for asset, balance in event.balances.items():
-                    if balance.change:
-                        self._submit(
-                            ev.WalletAdjusted(
-                                time_ms=self._clock.now_ms(),
-                                amount=balance.change,
-                                cause=reason,
-                                key=f"{reason}:{asset}:{event.transaction_time_ms}:{balance.change}",
-                            )
-                        )
+            case AccountUpdate(reason=reason, balances=balances) if reason not in BOOKED_ELSEWHERE:
+                # The list of cash flows tells it under a number that makes it happen once, told or not.
+                if any(balance.change for balance in balances.values()):
+                    self._start(self._read_income())
             case MarginCall() | ListenKeyExpired():
                 self._submit(
                     ev.FeedChanged(
@@ -112,14 +115,17 @@ class OrderDesk:
             for record in self._engine.open_intents():
                 if record.state is IntentState.ACKED:
                     await self._ask(record)
-            await self._find_missed_funding()
+            await self._read_income()
             await self._hold_accounts_together()
 
     async def _hold_accounts_together(self) -> None:
-        """Submit a look at the exchange's account taken while nothing moved.
+        """Submit a look at the exchange's account taken while nothing moved and nothing has moved just now.
 
         An answer may be newer than the events still on their way to us, so a difference is only told when it stands.
         """
+        settled_ms = self._engine.last_fill_ms - self._client.time_offset_ms + GRACE_MS
+        if self._clock.now_ms() < settled_ms:
+            await self._clock.sleep_until(settled_ms)
         for attempt in range(LOOKS):
             revision = self._engine.revision
             account = await self._client.account()
@@ -131,8 +137,7 @@ class OrderDesk:
             agrees = ours == positions and self._engine.account.wallet_balance == account.wallet_balance
             if attempt == 1 and ours != positions:
                 await self._find_foreign_fills({*ours, *positions})
-                continue
-            if agrees or attempt == LOOKS - 1:
+            elif agrees or attempt == LOOKS - 1:
                 self._submit(
                     ev.AccountObserved(
                         time_ms=self._clock.now_ms(), wallet_balance=account.wallet_balance, positions=positions
@@ -163,9 +168,7 @@ class OrderDesk:
         try:
             order = await self._client.place_order(intent)
         except OutcomeUnknown as error:
-            self._submit(
-                ev.OrderInDoubt(time_ms=self._clock.now_ms(), client_order_id=intent.client_order_id, cause=str(error))
-            )
+            self._doubted(intent, str(error))
         except ExchangeError as error:
             self._refused(intent, error.code, error.text)
             if isinstance(error, RequestRejected) and intent.reduce_only:
@@ -173,8 +176,15 @@ class OrderDesk:
                 await self.reconcile()
         except (BreakerOpen, WouldExceedLimit, ForbiddenHost) as error:
             self._refused(intent, REFUSED_BY_OURSELVES, str(error))
+        except Exception as error:
+            # Nobody foresaw this, so nobody knows what was sent: settled like every doubt, and told by `_ended`.
+            self._doubted(intent, f"{type(error).__name__}: {error}")
+            raise
         else:
             self._submit(ev.OrderChanged(time_ms=self._clock.now_ms(), order=order))
+
+    def _doubted(self, intent: OrderIntent, cause: str) -> None:
+        self._submit(ev.OrderInDoubt(time_ms=self._clock.now_ms(), client_order_id=intent.client_order_id, cause=cause))
 
     def _refused(self, intent: OrderIntent, code: int, message: str) -> None:
         self._submit(
@@ -233,17 +243,39 @@ class OrderDesk:
                 named = msgspec.structs.replace(fill, client_order_id=order.client_order_id)
                 self._submit(ev.OrderChanged(time_ms=self._clock.now_ms(), order=order, fill=named))
 
-    async def _find_missed_funding(self) -> None:
-        last = max(self._engine.last_funding_ms.values(), default=0)
-        since = max(last, self._engine.last_fill_ms) - LOOK_BACK_MS
-        if since <= 0:
-            return
-        for row in await self._client.income("FUNDING_FEE", start_ms=since):
+    async def _read_income(self) -> None:
+        """Book every cash flow the stream may have lost: funding, and whatever else moved the wallet without a fill."""
+        read_ms = self._client.exchange_time_ms()
+        # What came before the opening balance is in it.
+        opened_ms = self._engine.opened_ms + self._client.time_offset_ms
+        start_ms = max(self._income_from_ms, opened_ms + 1)
+        while True:
+            rows = await self._client.income(start_ms=start_ms, limit=INCOME_PAGE)
+            for row in rows:
+                self._book_income(row)
+            if len(rows) < INCOME_PAGE:
+                break
+            # Rows of that very moment may be on the next page; what is met twice is booked once.
+            start_ms = max(rows[-1].time_ms, start_ms + 1)
+        self._income_from_ms = read_ms - LOOK_BACK_MS
+
+    def _book_income(self, row: Income) -> None:
+        if row.income_type == "FUNDING_FEE":
             self._submit(
                 ev.FundingPaid(
                     time_ms=self._clock.now_ms(),
                     symbol=row.symbol,
                     funding_time_ms=row.time_ms,
                     amount=row.amount,
+                )
+            )
+        elif row.income_type not in BOOKED_WITH_FILLS and row.asset == MARGIN_ASSET:
+            self._submit(
+                ev.WalletAdjusted(
+                    time_ms=self._clock.now_ms(),
+                    amount=row.amount,
+                    cause=row.income_type,
+                    # Unique within its kind.
+                    key=f"{row.income_type}:{row.transaction_id}",
                 )
             )

@@ -58,7 +58,8 @@ FULL_PAGE = 1_000
 THROTTLED = -1008
 DUPLICATE_ORDER_ID = -4116
 MARGIN_TYPE_UNCHANGED = -4046
-FIREWALL_STATUS = 403
+NOT_LET_IN = frozenset({403, 451})
+"""A firewall or a law between us and the exchange: asking on changes nothing and may make it worse."""
 
 T = TypeVar("T")
 
@@ -161,19 +162,18 @@ class BinanceClient:
         return rest.decode_server_time(await self._call("time"))
 
     async def sync_time(self) -> int:
-        """Measure the offset of the exchange's clock by the quickest of three round trips; returns it in ms.
+        """Measure the offset of the exchange's clock: the median of three round trips; returns it in ms.
 
-        An offset that the round trip alone could explain is none: a busy machine must not invent a clock error.
+        An offset that its round trip alone could explain is none: a busy machine must not invent a clock error.
         """
-        best_trip_ms: int | None = None
+        measured: list[tuple[int, int]] = []
         for _ in range(ROUND_TRIPS):
             before_ms = self._clock.now_ms()
             server_ms = await self.server_time()
             trip_ms = self._clock.now_ms() - before_ms
-            if best_trip_ms is None or trip_ms < best_trip_ms:
-                best_trip_ms = trip_ms
-                offset_ms = server_ms - (before_ms + trip_ms // 2)
-                self._offset_ms = offset_ms if abs(offset_ms) > trip_ms // 2 else 0
+            measured.append((server_ms - (before_ms + trip_ms // 2), trip_ms))
+        offset_ms, trip_ms = sorted(measured)[ROUND_TRIPS // 2]
+        self._offset_ms = offset_ms if abs(offset_ms) > trip_ms // 2 else 0
         return self._offset_ms
 
     async def probe(self) -> BreakerLevel:
@@ -584,9 +584,9 @@ class BinanceClient:
             return await self._attempt(endpoint, params or {}, lane, action)
 
     async def _attempt(self, endpoint: Endpoint, params: Mapping[str, str], lane: Lane, action: Action) -> bytes:
-        """Send one request once; an unsigned question is asked a second time if its connection broke."""
+        """Send one request once; a question is asked a second time, signed anew, if its connection broke."""
         self._check_reach(endpoint)
-        may_ask_again = endpoint.security is Security.NONE and action is not Action.PROBE
+        may_ask_again = endpoint.method == "GET" and action is not Action.PROBE
         while True:
             await self._admit(endpoint, params, lane, action)
             request = self._request(endpoint, params)
@@ -745,7 +745,7 @@ def _action_of(endpoint: Endpoint, lane: Lane) -> Action:
 
 def _fault_of(error: ExchangeError) -> Fault | None:
     """What an error says about the health of the exchange; None for a business rejection."""
-    if isinstance(error, IpBanned) or error.http_status == FIREWALL_STATUS:
+    if isinstance(error, IpBanned) or error.http_status in NOT_LET_IN:
         return Fault.BANNED
     if isinstance(error, RateLimited):
         return Fault.RATE_LIMITED

@@ -50,7 +50,7 @@ class Fault(StrEnum):
     RATE_LIMITED = "rate_limited"
     """429: be silent for the server's window."""
     BANNED = "banned"
-    """418, or the firewall's 403: be silent until the ban ends."""
+    """418, or not let in at all (403, 451): be silent until the ban ends."""
 
 
 WORST_LEVEL_FOR = {

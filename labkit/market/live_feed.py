@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 from labkit.config import MonitorConfig
 from labkit.domain.clock import DAY_MS, MINUTE_MS, Clock
-from labkit.domain.market_events import Bar, MarkPrice, Quote
+from labkit.domain.market_events import Bar, MarkPrice, Quote, Trade
 from labkit.errors import ExchangeError
 from labkit.market.data_service import DataService
 from labkit.market.websocket_monitor import WebSocketMonitor
+from labkit.wire.streams import agg_trade_stream
 from labkit.wire.transport import StreamTransport
 
-Fact = Quote | MarkPrice | Bar
+Fact = Quote | MarkPrice | Trade | Bar
 
 
 def _nobody(_fact: Fact) -> None:
@@ -25,7 +26,7 @@ def _nobody(_fact: Fact) -> None:
 
 
 class LiveFeed:
-    """Listens to `symbols`: best quotes, mark prices and closed one-minute bars.
+    """Listens to `symbols`: best quotes, mark prices, aggregate trades and closed one-minute bars.
 
     Args:
         symbols: what to listen to.
@@ -57,7 +58,9 @@ class LiveFeed:
         self.monitor = WebSocketMonitor(self._symbols, streams=streams, clock=clock, config=config)
         self.monitor.on_quote = self._pass_on
         self.monitor.on_mark = self._pass_on
+        self.monitor.on_trade = self._pass_on
         self.monitor.on_bar = self._take_bar
+        self.monitor.add_streams([agg_trade_stream(symbol) for symbol in self._symbols])
 
     async def recall(self, days: float) -> None:
         """Fetch the closed bars of the last `days`.

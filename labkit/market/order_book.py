@@ -52,7 +52,7 @@ class OrderBook:
             BookGap: the waiting diffs do not reach back to the snapshot; fetch a newer one.
         """
         waiting = list(self._waiting)
-        self._forget()
+        self.forget()
         self._update_id = update_id
         self._bids = {price: quantity for price, quantity in bids if quantity}
         self._asks = {price: quantity for price, quantity in asks if quantity}
@@ -89,7 +89,7 @@ class OrderBook:
         )
         if not fits:
             known = self._update_id
-            self._forget()
+            self.forget()
             self._waiting.append(diff)
             raise BookGap(f"{self.symbol}: book known up to {known}, next diff follows {diff.previous_final_update_id}")
         for price, quantity in diff.bids:
@@ -116,7 +116,8 @@ class OrderBook:
         """The best `levels` asks, best first."""
         return [(price, self._asks[price]) for price in heapq.nsmallest(levels, self._asks)]
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Empty the book: a new snapshot is needed."""
         self._bids, self._asks = {}, {}
         self._best_bid = self._best_ask = None
         self._update_id = None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from decimal import Context, Decimal
+from functools import lru_cache
 from typing import Any
 
 import numba
@@ -293,7 +294,7 @@ class QuoteLane:
         self._clear(row)
         self._array[row + IS_LISTENED_TO] = True
         self._write_names(row, symbol)
-        self._rebuild_index()
+        self._put_into_index(row, symbol)
         return row
 
     def remove(self, row: int) -> None:
@@ -420,15 +421,18 @@ class QuoteLane:
                 texts[at : at + len(text)] = np.frombuffer(text, np.uint8)
 
     def _rebuild_index(self) -> None:
-        memory = self._memory
-        index, size = memory[INDEX], memory[INDEX_SIZE]
-        self._array[index:] = NOBODY
+        self._array[self._memory[INDEX] :] = NOBODY
         for row, symbol in self._symbols.items():
-            if memory[row + NAME_SIZE]:
-                slot = _hash(symbol.lower().encode()) & (size - 1)
-                while memory[index + slot] >= 0:
-                    slot = (slot + 1) & (size - 1)
-                memory[index + slot] = row
+            self._put_into_index(row, symbol)
+
+    def _put_into_index(self, row: int, symbol: str) -> None:
+        memory = self._memory
+        index, last_slot = memory[INDEX], memory[INDEX_SIZE] - 1
+        if memory[row + NAME_SIZE]:
+            slot = _hash(symbol.lower().encode()) & last_slot
+            while memory[index + slot] >= 0:
+                slot = (slot + 1) & last_slot
+            memory[index + slot] = row
 
 
 class _Decimals(dict[int, Decimal]):
@@ -444,6 +448,7 @@ class _Decimals(dict[int, Decimal]):
 _decimals = _Decimals()
 
 
+@lru_cache(maxsize=4_096)
 def _hash(name: bytes) -> int:
     """FNV-1a, as the compiled scan computes it."""
     key = 14695981039346656037

@@ -7,7 +7,8 @@ the market's own clock, because the exchange cuts connections by it.
 
 A *slot* is a place for one connection (`public`, `market`, `public-2`, …) with the streams it must carry. Normally one
 connection fills it. While a successor proves itself there are two, and the old one is let go only after the new one
-has delivered data. A connection that answers pings proves nothing: only data does.
+has delivered data. A connection that answers pings proves nothing: only data does. A slot whose own streams may
+rightly be quiet for long carries a *canary*: a stream of another slot that never is.
 """
 
 from __future__ import annotations
@@ -123,6 +124,8 @@ class _Slot:
         self.name = name
         self.route = route
         self.streams: dict[str, _Stream] = {}
+        self.speakers = 0
+        self.canary = ""
         self.current: _Connection | None = None
         self.successor: _Connection | None = None
         self.rotating = False
@@ -181,9 +184,11 @@ class MarketSession:
         for stream in streams:
             if stream in self._slot_of_stream:
                 continue
-            slot = self._slot_with_room(route_of(stream))
+            slot = self._slot_with_room(stream)
             slot.streams[stream] = _Stream(now_ms + self._stale_ms)
+            slot.speakers += _must_speak(stream)
             self._slot_of_stream[stream] = slot
+        self._place_canaries(now_ms)
         return self.due(now_ms)
 
     def remove_streams(self, streams: Iterable[str], now_ms: int) -> list[Action]:
@@ -193,8 +198,10 @@ class MarketSession:
             if slot is None:
                 continue
             del slot.streams[stream]
-            if not slot.streams:
+            slot.speakers -= _must_speak(stream)
+            if slot.streams.keys() <= {slot.canary}:
                 self._end_slot(slot, "no streams left")
+        self._place_canaries(now_ms)
         return self.due(now_ms)
 
     def shut_down(self) -> list[Action]:
@@ -347,16 +354,30 @@ class MarketSession:
 
     # Slots.
 
-    def _slot_with_room(self, route: str) -> _Slot:
-        number = 1
+    def _slot_with_room(self, stream: str) -> _Slot:
+        route, number = route_of(stream), 1
         while True:
             name = route if number == 1 else f"{route}-{number}"
             slot = self._slots.get(name)
             if slot is None:
                 slot = self._slots[name] = _Slot(name, route)
-            if len(slot.streams) < self._room:
+            # Where nothing else must speak, a place is left for the canary.
+            room = self._room if slot.speakers or _must_speak(stream) else max(1, self._room - 1)
+            if len(slot.streams) - (slot.canary in slot.streams) < room:
                 return slot
             number += 1
+
+    def _place_canaries(self, now_ms: int) -> None:
+        for slot in self._slots.values():
+            if slot.canary and (slot.speakers or slot.canary not in self._slot_of_stream):
+                del slot.streams[slot.canary]
+                slot.canary = ""
+            if not slot.speakers and not slot.canary and len(slot.streams) < self._room:
+                others = (other for other in self._slots.values() if other.route == slot.route and other.speakers)
+                chosen = next((name for other in others for name in other.streams if _must_speak(name)), "")
+                if chosen:
+                    slot.canary = chosen
+                    slot.streams[chosen] = _Stream(now_ms + self._stale_ms)
 
     def _end_slot(self, slot: _Slot, cause: str) -> None:
         for connection in (slot.current, slot.successor):

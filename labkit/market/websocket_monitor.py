@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from decimal import Decimal
 from functools import partial
 
@@ -20,11 +20,14 @@ import numpy.typing as npt
 
 from labkit.config import MonitorConfig
 from labkit.domain.clock import Clock
-from labkit.domain.market_events import INTERVAL_MS, Bar, DepthDiff, MarkPrice, Quote, Trade
+from labkit.domain.market_events import INTERVAL_MS, Bar, DepthDiff, MarkPrice, PartialDepth, Quote, Trade
 from labkit.domain.snapshot import StreamRow, SymbolRow
 from labkit.edge.clocks import SystemClock
 from labkit.edge.websocket import SocketStreams
 from labkit.errors import ConfigError, RemoteProtocolError
+from labkit.market.added_streams import AddedStreams, Use
+from labkit.market.depth_books import DepthBooks, FetchSnapshot
+from labkit.market.order_book import OrderBook
 from labkit.market.quotes import QuoteCache
 from labkit.market.session import Action, Close, Health, MarketSession, Open, Send
 from labkit.wire.frames import Frames
@@ -57,6 +60,7 @@ _KIND = {
     Ticker: "miniTicker",
     Trade: "trade",
     DepthDiff: "depth",
+    PartialDepth: "partialDepth",
     ControlReply: "control",
     ServerShutdown: "serverShutdown",
 }
@@ -92,6 +96,7 @@ class WebSocketMonitor:
         clock: market time; the machine's if None.
         config: limits and scales.
         intervals: which closed candles are kept and told.
+        fetch_snapshot: brings a whole order book, e.g. `BinanceClient.depth`; without it none is kept (`get_book`).
         seed: of the reconnection jitter.
 
     Raises:
@@ -106,6 +111,7 @@ class WebSocketMonitor:
         clock: Clock | None = None,
         config: MonitorConfig | None = None,
         intervals: Sequence[str] = ("1m",),
+        fetch_snapshot: FetchSnapshot | None = None,
         seed: int = 0,
     ) -> None:
         for interval in intervals:
@@ -123,6 +129,11 @@ class WebSocketMonitor:
         self._session = MarketSession(self._config, patience=self._patience, seed=seed)
         self._symbols: dict[str, None] = {}
         self._bars: dict[tuple[str, str], dict[int, Bar]] = {}
+        self._added = AddedStreams()
+        self._levels: dict[str, PartialDepth] = {}
+        self._books = fetch_snapshot and DepthBooks(
+            fetch_snapshot, clock=self._clock, config=self._config, on_change=self._tell_book, seed=seed
+        )
         self._stale: set[str] = set()
         self._listened_to: frozenset[str] | None = None
         self._handlings_ns: deque[int] = deque(maxlen=KEPT_HANDLINGS)
@@ -141,8 +152,14 @@ class WebSocketMonitor:
         """Called with each accepted mark price."""
         self.on_bar: Callable[[Bar], None] = _no_listener
         """Called once with each closed bar."""
+        self.on_trade: Callable[[Trade], None] = _no_listener
+        """Called once with each trade of an added aggTrade stream."""
+        self.on_depth: Callable[[DepthDiff], None] = _no_listener
+        """Called once with each change of a book of an added depth stream; the book itself is changed by then."""
+        self.on_partial_depth: Callable[[PartialDepth], None] = _no_listener
+        """Called once with the best levels of each message of an added depth5, depth10 or depth20 stream."""
         self.on_health: Callable[[str, bool, str], None] = _no_listener
-        """Called as `(what, healthy, cause)` when a connection or a symbol turns good or bad."""
+        """Called as `(what, healthy, cause)` when a connection, a symbol or a book turns good or bad."""
         self.add_symbols(symbols)
 
     # Life.
@@ -164,7 +181,7 @@ class WebSocketMonitor:
             return
         keeper, self._keeper = self._keeper, None
         keeper.cancel()
-        ended = [keeper, *self._tasks.values(), *self._sends]
+        ended = [keeper, *self._tasks.values(), *self._sends, *(self._books.stop() if self._books else ())]
         self._perform(self._plan.shut_down())
         await asyncio.gather(*ended, return_exceptions=True)
 
@@ -186,6 +203,7 @@ class WebSocketMonitor:
     def remove_symbols(self, symbols: Iterable[str]) -> None:
         """Watch these symbols no more; unknown ones are ignored."""
         removed = [symbol for symbol in symbols if symbol in self._symbols]
+        self.remove_streams(self._added.of_symbols(removed))
         for symbol in removed:
             del self._symbols[symbol]
             self._stale.discard(symbol)
@@ -194,6 +212,42 @@ class WebSocketMonitor:
                 del self._bars[symbol, interval]
         if self._keeper is not None:
             self._perform(self._plan.remove_streams(self._wanted_streams(removed), self._clock.now_ms()))
+
+    def add_streams(self, streams: Iterable[str]) -> None:
+        """Listen to more of watched symbols, e.g. `["btcusdt@aggTrade", "btcusdt@depth@100ms", "btcusdt@kline_5m"]`.
+
+        Trades are told to `on_trade`, changes of a book to `on_depth`, its best levels (`btcusdt@depth20`) to
+        `on_partial_depth`, closed candles to `on_bar`. Streams that are there already are ignored.
+
+        Raises:
+            ConfigError: an unknown kind of stream, a symbol that is not watched, or a second stream for the same use.
+        """
+        wanted = set(self._wanted_streams(self._symbols))
+        added = self._added.add([stream for stream in streams if stream not in wanted], self._symbols)
+        for symbol, use, interval in added.values():
+            if use is Use.CANDLES:
+                self._bars[symbol, interval] = {}
+            elif use is Use.CHANGES and self._books:
+                self._books.keep(symbol)
+        if self._keeper is not None:
+            self._perform(self._plan.add_streams(added, self._clock.now_ms()))
+
+    def remove_streams(self, streams: Iterable[str]) -> None:
+        """Drop streams that were added; others are ignored."""
+        removed = []
+        for stream in streams:
+            if (added := self._added.remove(stream)) is None:
+                continue
+            removed.append(stream)
+            symbol, use, interval = added
+            if use is Use.CANDLES:
+                del self._bars[symbol, interval]
+            elif use is Use.LEVELS:
+                self._levels.pop(symbol, None)
+            elif use is Use.CHANGES and self._books:
+                self._books.drop(symbol)
+        if self._keeper is not None:
+            self._perform(self._plan.remove_streams(removed, self._clock.now_ms()))
 
     def listen_to(self, symbols: Iterable[str]) -> None:
         """Call `on_quote` for these symbols only, watched already or not; at first it is called for all.
@@ -253,6 +307,24 @@ class WebSocketMonitor:
             trouble = self._plan.trouble_with(book_ticker_stream(symbol))
             return f"{cause}: {trouble}" if trouble else cause
         return cause
+
+    def get_book(self, symbol: str) -> OrderBook | None:
+        """The whole book of an added depth stream, however old; None while it is not complete."""
+        return self._books.book(symbol) if self._books else None
+
+    def fresh_book(self, symbol: str) -> OrderBook | None:
+        """The book if it may be used for a decision; `why_book_unusable` tells why not."""
+        return None if self.why_book_unusable(symbol) else self.get_book(symbol)
+
+    def why_book_unusable(self, symbol: str) -> str:
+        """Why the book may not be used for a decision; empty if it may."""
+        if self._books is None:
+            return "no book is kept: the monitor was given nothing to fetch snapshots with"
+        return self._books.why_unusable(symbol, self._clock.now_ms(), self._cache.stale_after_ms)
+
+    def get_partial_depth(self, symbol: str) -> PartialDepth | None:
+        """The newest message of an added depth5, depth10 or depth20 stream, however old."""
+        return self._levels.get(symbol)
 
     def change_24h(self, symbol: str) -> float | None:
         """Price change over 24 hours as a fraction: 0.01 is +1 %."""
@@ -359,7 +431,7 @@ class WebSocketMonitor:
             self._session.data(number, stream, heard_ms)
         return self._session
 
-    def _wanted_streams(self, symbols: Iterable[str]) -> list[str]:
+    def _wanted_streams(self, symbols: Collection[str]) -> list[str]:
         return [
             stream
             for symbol in symbols
@@ -369,7 +441,7 @@ class WebSocketMonitor:
                 *(kline_stream(symbol, interval) for interval in self._intervals),
                 mini_ticker_stream(symbol),
             )
-        ]
+        ] + self._added.of_symbols(symbols)
 
     def _perform(self, actions: list[Action]) -> None:
         if any(not isinstance(action, Send) for action in actions):
@@ -426,6 +498,8 @@ class WebSocketMonitor:
 
     def _lose(self, number: int, cause: str, *, refused: bool = False) -> None:
         self._cache.end_epoch(number, cause)
+        if self._books:
+            self._books.lost(number, cause)
         now_ms = self._clock.now_ms()
         self._perform(self._plan.lost(number, cause, now_ms, refused=refused))
         self._tell_stale_symbols(now_ms)
@@ -559,6 +633,9 @@ class WebSocketMonitor:
         elif isinstance(fact, Ticker):
             stream, told_ms = mini_ticker_stream(fact.symbol), fact.event_time_ms
             cache.accept_ticker(fact)
+        elif isinstance(fact, Trade | DepthDiff | PartialDepth):
+            stream, told_ms = "", fact.event_time_ms
+            self._take_added(fact, number)
         elif isinstance(fact, ServerShutdown):
             self._perform(self._plan.leaving(number, now_ms))
             return False
@@ -575,6 +652,25 @@ class WebSocketMonitor:
             if isinstance(fact, Quote) and fact.symbol not in self._stale and self._session.is_settled(number):
                 cache.follow(fact.symbol, number)
         return isinstance(fact, Quote)
+
+    def _take_added(self, fact: Trade | DepthDiff | PartialDepth, number: int) -> None:
+        is_told, refused_because = self._added.judge(fact, number, self._tasks)
+        if refused_because:
+            self._cache.refuse(refused_because)
+        elif not is_told:
+            return
+        elif isinstance(fact, Trade):
+            self.on_trade(fact)
+        elif isinstance(fact, DepthDiff):
+            if self._books:
+                self._books.take(fact, number)
+            self.on_depth(fact)
+        else:
+            self._levels[fact.symbol] = fact
+            self.on_partial_depth(fact)
+
+    def _tell_book(self, symbol: str, is_usable: bool, cause: str) -> None:
+        self.on_health(f"{symbol} book", is_usable, cause)
 
     def _take_bar(self, bar: Bar) -> None:
         bars = self._bars.get((bar.symbol, bar.interval))

@@ -1,4 +1,4 @@
-"""Open interest of a market in which nobody else holds anything: a stand-in with the right shape and no meaning.
+"""Open interest where nobody knows who holds what, simulated or played: a stand-in with the right shape and no meaning.
 
 Told is half of what was traded in the 24 hours before, about what the exchange's largest contracts show. It moves
 slowly and is the same whenever it is asked for; nothing that trades on it can learn anything of it. Quantities in base

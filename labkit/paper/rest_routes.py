@@ -24,6 +24,7 @@ from labkit.errors import AuthenticationFailed, ClockSkew, ExchangeError, RateLi
 from labkit.paper.market_board import SymbolBoard
 from labkit.paper.open_interest import PERIODS_MS, open_interest, open_interest_history
 from labkit.paper.order_desk import OrderEntry, refused
+from labkit.paper.weather.turns import funding_hours_now
 from labkit.wire.faults import error_body
 from labkit.wire.numbers import parse_decimal
 from labkit.wire.rest import (
@@ -461,7 +462,7 @@ class RestRoutes:
         rows: list[FundingInfo] = []
         for symbol, brackets in self._venue.desk.brackets.items():
             cap = brackets[0].maintenance_margin_ratio * FUNDING_CAP_SHARE
-            hours = self._venue.source.funding_interval_hours(symbol)
+            hours = funding_hours_now(self._venue.weather, symbol, self._venue.source.funding_interval_hours(symbol))
             rows.append(FundingInfo(symbol=symbol, rate_cap=cap, rate_floor=-cap, interval_hours=hours))
         return encode_funding_info(rows)
 

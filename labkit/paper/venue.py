@@ -278,9 +278,10 @@ class Venue:
                         self.hub.publish(names.agg_trade, encode_agg_trade(fact))
                 self.desk.on_trade(fact, event.time_ms)
             case MarkPrice():
-                board.on_mark(fact)
-                self._publish_mark(names, fact, event.frame)
-                self.desk.on_mark(fact, event.time_ms)
+                mark = turns.mark_now(self.weather, fact)
+                board.on_mark(mark)
+                self._publish_mark(names, mark, event.frame if mark is fact else b"")
+                self.desk.on_mark(mark, event.time_ms)
             case DepthDiff():
                 board.on_depth(fact)
                 self._publish_depth(names, fact, event.frame)
@@ -299,6 +300,7 @@ class Venue:
                 self._settle_funding(board, mark, now_ms)
             own_mark = board.own_mark(now_ms)
             if own_mark is not None:
+                own_mark = board.mark = turns.mark_now(self.weather, own_mark)
                 self._publish_mark(self._streams[symbol], own_mark, b"")
                 self.desk.on_mark(own_mark, now_ms)
             if board.changed:

@@ -16,6 +16,7 @@ from labkit.errors import ConfigError
 from labkit.research.candle_functions import CandleFunction, call, differing
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 MOMENTS = 16
@@ -95,11 +96,10 @@ def look_ahead(function: CandleFunction, candles: pd.DataFrame, *, moments: int 
     return LookAhead(columns=tuple(columns), peeks=tuple(peeks), unsteady=unsteady, moments=len(chosen))
 
 
-def _another_future(candles: pd.DataFrame, moment: int, random: object) -> pd.DataFrame:
+def _another_future(candles: pd.DataFrame, moment: int, random: np.random.Generator) -> pd.DataFrame:
     """The same candles up to `moment`, and a market that went elsewhere after it: other prices, other volumes."""
     import numpy as np
 
-    assert isinstance(random, np.random.Generator)
     other = candles.copy()
     rows = len(candles) - moment - 1
     factor = np.exp(np.cumsum(random.normal(0, 0.01, rows)) + 0.05)

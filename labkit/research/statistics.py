@@ -290,12 +290,12 @@ def as_daily_returns(values: Sequence[float] | Floats, name: str = "daily return
     """`values` as float64[D].
 
     Raises:
-        ConfigError: they are not one-dimensional, or one of them is no number or below -1.
+        ConfigError: they are not one-dimensional, or one of them is not finite.
     """
     array = np.asarray(values, np.float64)
     if array.ndim != 1:
         raise ConfigError(f"{name}: one number a day, not an array of shape {array.shape}")
-    wrong = np.flatnonzero(~np.isfinite(array) | (array < -1.0))
+    wrong = np.flatnonzero(~np.isfinite(array))
     if wrong.size:
-        raise ConfigError(f"{name}: day {wrong[0]} is {array[wrong[0]]}; a return is a finite fraction, at least -1")
+        raise ConfigError(f"{name}: day {wrong[0]} is {array[wrong[0]]}; a return is a finite fraction")
     return array

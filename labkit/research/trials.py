@@ -7,7 +7,7 @@ folder, so that history that was cut, altered, replaced by an older copy or dele
 opened. Several processes may write (a notebook and a command line), in turns; within a process one thread.
 
 A trial survives the death of the process at once. A power cut, or somebody who cuts the journal's end after a crash,
-may take the slider moves and sweep points since the last flush or anchor (at most `ANCHOR_EVERY`, and at `close`).
+may take the slider moves and sweep points since the last anchor: at most `ANCHOR_EVERY`, none after `close`.
 
 The lock-box is a period of recorded history that nothing may look at but once per release.
 """
@@ -35,7 +35,7 @@ from labkit.domain.moments import moment_text
 from labkit.edge.clocks import SystemClock
 from labkit.errors import ConfigError, LedgerDamaged, LockBoxClosed
 from labkit.research.statistics import Floats, as_daily_returns, daily_sharpe_ratio
-from labkit.store.journal import Journal, Record
+from labkit.store.journal import ANCHOR_EVERY, Journal, Record
 
 Kind = Literal["backtest", "walk_forward", "sweep", "search", "slider"]
 
@@ -168,6 +168,9 @@ class _Witness(msgspec.Struct, frozen=True):
     trials: int
 
 
+_NOTHING_COUNTED = _Witness(0, "", 0)
+
+
 class TrialLedger:
     """The trials of one data folder. Use it as a context manager, or `close` it."""
 
@@ -188,23 +191,29 @@ class TrialLedger:
         folder = self._data_dir / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         self._lock_file: IO[bytes] = open(folder / "lock", "ab")  # noqa: SIM115 - held for the life of the ledger
-        with self._alone():
-            path = folder / "trials.sqlite"
-            witness = self._read_witness()
-            try:
-                if witness.sequence and not path.exists():
-                    raise LedgerDamaged(f"{path} is missing")
-                self._journal = Journal.open(path)
-                self._take_in()
-                self._hold_against(witness)
-            except LedgerDamaged as error:
-                self._lock_file.close()
-                raise LedgerDamaged(
-                    f"{error}; {witness.trials} trials had been counted in {self._data_dir}. Restore the folder from a "
-                    f"backup, or labkit.research.trials.begin_again({str(self._data_dir)!r}, reason=...), which goes "
-                    "on counting from there",
-                    sequence=error.sequence,
-                ) from error
+        try:
+            with self._alone():
+                self._open(folder / "trials.sqlite")
+        except BaseException:
+            self._lock_file.close()
+            raise
+
+    def _open(self, path: Path) -> None:
+        witness = self._read_witness()
+        try:
+            if witness.sequence and not path.exists():
+                raise LedgerDamaged(f"{path} is missing")
+            self._journal = Journal.open(path)
+            self._take_in()
+            self._hold_against(witness)
+        except LedgerDamaged as error:
+            raise LedgerDamaged(
+                f"{error}; {witness.trials} trials had been counted in {self._data_dir}. Restore the folder from a "
+                f"backup, or labkit.research.trials.begin_again({str(self._data_dir)!r}, reason=...), which goes "
+                "on counting from there",
+                sequence=error.sequence,
+            ) from error
+        self._witnessed = witness.sequence
 
     def close(self) -> None:
         """Anchor what was counted, and let go of the file."""
@@ -229,6 +238,7 @@ class TrialLedger:
 
         Raises:
             ConfigError: the returns are not one finite number per day of the window.
+            LockBoxClosed: a trial looked into the lock-box with another configuration than it was opened for.
         """
         checked = [(trial, _bytes_of(trial)) for trial in trials]
         with self._alone():
@@ -236,6 +246,7 @@ class TrialLedger:
             records: list[Record] = []
             new: set[str] = set()
             for trial, returns in checked:
+                self._admit(trial.window, trial.config_hash)
                 key = _key(trial)
                 if key in self._known or key in new:
                     body = msgspec.msgpack.encode(_Asked(key, trial.kind))
@@ -248,6 +259,9 @@ class TrialLedger:
             # Flushing takes milliseconds: nothing beside a backtest, far too long while a slider is dragged.
             self._journal.append(records, flush=any(trial.kind in ("backtest", "walk_forward") for trial in trials))
             self._take_in()
+            if self._journal.sequence - self._witnessed >= ANCHOR_EVERY:
+                self._journal.write_anchor()
+                self._write_witness()
 
     def count(self, window: Window) -> int:
         """How many different trials count for this window."""
@@ -302,19 +316,17 @@ class TrialLedger:
         """Call before anything lives through `window`.
 
         Raises:
-            LockBoxClosed: part of it lies in the lock-box.
+            LockBoxClosed: part of it lies in the lock-box, and it was not opened for this window.
         """
         with self._alone():
             self._take_in()
-        box = self._lock_box
-        if box and window.origin == RECORDED and window.start_ms < box.end_ms and window.end_ms > box.start_ms:
-            raise LockBoxClosed(
-                f"{_span(box)} is in the lock-box, which opens once per release: end at {moment_text(box.start_ms)} "
-                f"or begin at {moment_text(box.end_ms)}; to judge this release on it, open it (`open_lock_box`)"
-            )
+            self._admit(window)
 
     def open_lock_box(self, window: Window, config_hash: str) -> Opening:
         """Note the one look of this release into the lock-box, before it is taken.
+
+        From then on this window is admitted, and only this configuration is recorded on it: `record` refuses any other
+        before its result is handed out.
 
         Raises:
             LockBoxClosed: this release has looked already; says who, when, and with what.
@@ -350,6 +362,22 @@ class TrialLedger:
             if not self._lock_file.closed:
                 fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
+    def _admit(self, window: Window, config_hash: str | None = None) -> None:
+        box = self._lock_box
+        if not box or window.origin != RECORDED or window.start_ms >= box.end_ms or window.end_ms <= box.start_ms:
+            return
+        opening = self._openings.get(version("labkit"))
+        if opening is None or not _same_stretch(opening.window, window):
+            raise LockBoxClosed(
+                f"{_span(box)} is in the lock-box, which opens once per release: end at {moment_text(box.start_ms)} "
+                f"or begin at {moment_text(box.end_ms)}; to judge this release on it, open it (`open_lock_box`)"
+            )
+        if config_hash not in (None, opening.config_hash):
+            raise LockBoxClosed(
+                f"the lock-box was opened for configuration {opening.config_hash}; this one is {config_hash}, and what "
+                "it came to is not told"
+            )
+
     def _write(self, kind: str, key: str, body: msgspec.Struct) -> None:
         self._journal.append([Record(self._clock.now_ms(), kind, key, msgspec.msgpack.encode(body))], anchor=True)
         self._take_in()
@@ -379,7 +407,7 @@ class TrialLedger:
         try:
             return msgspec.json.decode((self._data_dir / WITNESS).read_bytes(), type=_Witness)
         except FileNotFoundError:
-            return _Witness(0, "", 0)
+            return _NOTHING_COUNTED
         except msgspec.DecodeError as error:
             raise LedgerDamaged(f"{self._data_dir / WITNESS} cannot be read: {error}") from error
 
@@ -391,6 +419,7 @@ class TrialLedger:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self._data_dir / WITNESS)
+        self._witnessed = witness.sequence
 
     def _hold_against(self, witness: _Witness) -> None:
         if not witness.sequence:
@@ -407,10 +436,12 @@ def begin_again(data_dir: Path | str, *, reason: str) -> int:
     Returns how many that are.
     """
     folder = Path(data_dir)
-    witness = msgspec.json.decode((folder / WITNESS).read_bytes(), type=_Witness)
+    kept = folder / WITNESS
+    witness = msgspec.json.decode(kept.read_bytes(), type=_Witness) if kept.exists() else _NOTHING_COUNTED
     number = sum(1 for _ in folder.glob(f"{FOLDER}-lost-*")) + 1
-    (folder / FOLDER).rename(folder / f"{FOLDER}-lost-{number}")
-    (folder / WITNESS).unlink()
+    if (folder / FOLDER).exists():
+        (folder / FOLDER).rename(folder / f"{FOLDER}-lost-{number}")
+    kept.unlink(missing_ok=True)
     with TrialLedger(folder) as ledger, ledger._alone():
         ledger._write("Lost", f"lost/{number}", _Lost(witness.trials, reason))
     return witness.trials
@@ -427,6 +458,13 @@ def _bytes_of(trial: Trial) -> bytes:
         raise ConfigError(f"{returns.size} daily returns do not fit a window that touches {trial.window.days} days")
     compact: NDArray[np.float32] = returns.astype("<f4")
     return compact.tobytes()
+
+
+def _same_stretch(one: Window, other: Window) -> bool:
+    """True if both are the same symbols, bars and time; repaired data are the same past."""
+    return (sorted(one.symbols), one.interval, one.start_ms, one.end_ms) == (
+        sorted(other.symbols), other.interval, other.start_ms, other.end_ms,
+    )  # fmt: skip
 
 
 def _span(box: LockBox) -> str:

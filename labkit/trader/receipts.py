@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from labkit.config import TraderConfig
 from labkit.domain.decisions import LEARNER, Action, Decision, Gate
-from labkit.trader.drift import DRIFT_STEPS, ENTERED_AT, LEFT_AT
+from labkit.trader.drift import DRIFT_STEPS, ENTERED_AT
 from labkit.trader.policy import Verdict
-from labkit.trader.step import FIRST_QUESTION_BARS
+from labkit.trader.smallest_change import bars_needed, in_words, smallest_changes
 
 
 class Costs(NamedTuple):
@@ -66,6 +66,7 @@ def write_decision(look: Look, verdict: Verdict, costs: Costs, config: TraderCon
     action, reason = _action(look, verdict, failed)
     entering = action in (Action.ENTER_LONG, Action.ENTER_SHORT)
     side = verdict.side
+    changes = smallest_changes(look, verdict, costs, config, action, failed)
     return Decision(
         symbol=look.symbol,
         time_ms=look.time_ms,
@@ -91,7 +92,8 @@ def write_decision(look: Look, verdict: Verdict, costs: Costs, config: TraderCon
         expert_weights=look.expert_weights,
         gates=gates,
         policy=look.policy,
-        smallest_change=_smallest_change(look, verdict, config, action, failed),
+        smallest_change=in_words(look, config, action, changes),
+        changes=changes,
     )
 
 
@@ -109,8 +111,8 @@ def _gates(look: Look, verdict: Verdict, config: TraderConfig) -> tuple[Gate, ..
         Gate("bar_present", look.bar_present, "the minute's bar is here" if look.bar_present else "no usable bar"),
         Gate(
             "warm",
-            look.bars >= _bars_needed(config),
-            f"{look.bars} bars lived through, {_bars_needed(config)} needed",
+            look.bars >= bars_needed(config),
+            f"{look.bars} bars lived through, {bars_needed(config)} needed",
         ),
         Gate("features_sane", not look.suspicion, look.suspicion or "every feature is as it was learned from"),
         Gate("volatility", look.barrier > 0.0, f"stop and target {_bps(look.barrier)} away, must be above 0"),
@@ -149,75 +151,8 @@ def _policy_gate(look: Look) -> tuple[Gate, ...]:
     return (Gate("policy", not look.policy_trouble, look.policy_trouble or f"{look.policy} answered"),)
 
 
-def _smallest_change(look: Look, verdict: Verdict, config: TraderConfig, action: Action, failed: Gate | None) -> str:
-    """What would have flipped the decision, in words with numbers."""
-    if action is Action.HOLD:
-        own = verdict.probability if verdict.side == look.held else 1.0 - verdict.probability
-        if not look.asked or not look.bar_present:
-            return f"Holds {_side_word(look.held)} without a new opinion: the model could not be asked this minute."
-        return f"Would close if the {_side_word(look.held)} side's probability fell from {own:.3f} below 0.500."
-    if action is Action.EXIT:
-        return (
-            f"Would hold if the {_side_word(look.held)} side's probability, "
-            f"{1.0 - verdict.probability:.3f}, were at least 0.500."
-        )
-    if failed is None:
-        return (
-            f"Would refuse if the cost were above {_bps(verdict.edge / (1.0 + config.cost_margin))} instead of "
-            f"{_bps(verdict.cost)}, or the probability below {_break_even(look, verdict)} instead of "
-            f"{verdict.probability:.3f}."
-        )
-    match failed.name:
-        case "bar_present":
-            return "A usable bar of this minute."
-        case "warm":
-            return f"{_bars_needed(config) - look.bars} more bars of history."
-        case "features_sane":
-            return f"Features as they were learned from: {look.suspicion}."
-        case "drift":
-            return (
-                f"Predictions that come true again: {look.drift:.1f} nats lost, "
-                f"and stakes return below {LEFT_AT[look.drift_step]:g}."
-            )
-        case "volatility":
-            return "Prices that move: without volatility there is no distance for a stop."
-        case "policy":
-            return f"A probability to work with: {look.policy_trouble}."
-        case "quote_fresh":
-            return "A fresh quote of this symbol."
-        case "drawdown":
-            return f"Equity less than {config.drawdown_stop:.1%} below its peak, instead of {look.drawdown:.1%}."
-        case "calibrated":
-            slope, _ = look.slope_confidence
-            return (
-                "Predictions that come true more reliably: the calibration slope "
-                f"is {slope:+.2f}, and less its uncertainty nothing is left to count on."
-            )
-        case "size":
-            return (
-                f"Labels to learn from: sizes grow with {look.weighted_labels:.0f} of {config.cold_start_labels:.0f}."
-            )
-    needed = verdict.threshold + verdict.cost
-    return (
-        f"{_bps(needed - verdict.edge)} more edge: a probability of {_break_even(look, verdict)} instead of "
-        f"{verdict.probability:.3f}, or a cost of {_bps(verdict.edge / (1.0 + config.cost_margin))} instead of "
-        f"{_bps(verdict.cost)}."
-    )
-
-
 def _drift_words(look: Look) -> str:
     return f"{DRIFT_STEPS[look.drift_step]}: {look.drift:.1f} nats lost against a coin since the best moment"
-
-
-def _bars_needed(config: TraderConfig) -> int:
-    return max(config.warm_up_minutes, FIRST_QUESTION_BARS)
-
-
-def _break_even(look: Look, verdict: Verdict) -> str:
-    """The probability at which the expected value would just meet its threshold."""
-    reach = verdict.slope * look.barrier
-    needed = verdict.threshold + verdict.cost
-    return f"{0.5 + 0.5 * needed / reach:.3f}" if reach >= needed else "1 (not even certainty would do)"
 
 
 def _side_word(sign: int) -> str:

@@ -84,6 +84,14 @@ The code alone does not: an order answered with -1008 "Server is currently overl
 again in a few minutes." was found to be live (recorded 2025-09-22).
 """
 
+WORDS_FOR_STATUS = {
+    403: "refused by the exchange's firewall",
+    418: "banned by the exchange",
+    429: "too many requests",
+    451: "the exchange does not serve this region",
+}
+"""What a status means that comes without an error body of the exchange."""
+
 _BANNED_UNTIL = re.compile(r"banned until ([0-9]{1,15})")
 _SECONDS = re.compile(r"[0-9]{1,9}\Z")
 
@@ -133,7 +141,7 @@ def to_error(status: int, body: bytes, headers: Mapping[str, str], *, now_ms: in
 def _plain_text(status: int, body: bytes) -> str:
     """A documented text that came without its JSON, or words of our own: a firewall's page is never quoted."""
     text = body[:200].decode(errors="replace").strip()
-    return text if text in NOT_EXECUTED_TEXTS else f"HTTP {status} without an error body"
+    return text if text in NOT_EXECUTED_TEXTS else WORDS_FOR_STATUS.get(status, f"HTTP {status} without an error body")
 
 
 def _kind(status: int, code: int, message: str) -> type[ExchangeError]:

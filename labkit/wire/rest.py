@@ -150,7 +150,7 @@ ENDPOINTS: dict[str, Endpoint] = {
         _signed("leverage_bracket", "GET", "/fapi/v1/leverageBracket", Lane.CANCEL_QUERY, _fixed(1)),
         _signed("commission_rate", "GET", "/fapi/v1/commissionRate", Lane.CANCEL_QUERY, _fixed(20)),
         _signed("symbol_config", "GET", "/fapi/v1/symbolConfig", Lane.CANCEL_QUERY, _fixed(5)),
-        _signed("income", "GET", "/fapi/v1/income", Lane.HISTORY, _fixed(30)),
+        _signed("income", "GET", "/fapi/v1/income", Lane.CANCEL_QUERY, _fixed(30)),
         Endpoint("listen_key_create", "POST", "/fapi/v1/listenKey", Security.API_KEY, Lane.CANCEL_QUERY, _fixed(1)),
         Endpoint("listen_key_renew", "PUT", "/fapi/v1/listenKey", Security.API_KEY, Lane.CANCEL_QUERY, _fixed(1)),
         Endpoint("listen_key_close", "DELETE", "/fapi/v1/listenKey", Security.API_KEY, Lane.CANCEL_QUERY, _fixed(1)),

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
-from labkit.domain.market_events import Bar, DepthDiff, MarkPrice, Quote, Trade
+from labkit.domain.market_events import Bar, DepthDiff, MarkPrice, PartialDepth, Quote, Trade
 from labkit.errors import MalformedControl, RemoteProtocolError
 from labkit.wire.numbers import Int64, NumberText, format_decimal
 from labkit.wire.rest import Ticker24h
@@ -118,7 +118,7 @@ class ControlReply(Struct, frozen=True):
     error_message: str = ""
 
 
-Fact = Quote | MarkPrice | Trade | Bar | DepthDiff | Ticker
+Fact = Quote | MarkPrice | Trade | Bar | DepthDiff | PartialDepth | Ticker
 
 
 # --------------------------------------------------------------------------------------------------------- the frames
@@ -303,6 +303,12 @@ class _DepthUpdate(Struct, frozen=True, tag_field="e", tag="depthUpdate"):
             received_ns,
         )
 
+    def best_levels(self, received_ns: int) -> PartialDepth:
+        whole = self.fact(received_ns)
+        return PartialDepth(
+            whole.symbol, whole.final_update_id, whole.bids, whole.asks, whole.event_time_ms, received_ns
+        )
+
 
 class _DepthUpdateSent(_DepthUpdate, frozen=True, tag="depthUpdate"):
     transaction_time_ms: Int64 = field(name="T")
@@ -425,16 +431,22 @@ def _decode_combined(frame: bytes, received_ns: int) -> Fact:
     interval = data.candle.interval if isinstance(data, _Kline) else ""
     if complaint := _disagreement(combined.stream, type(data), data.symbol, interval):
         raise RemoteProtocolError(complaint)
+    if isinstance(data, _DepthUpdate) and combined.stream.partition("@")[2] in _PARTIAL_DEPTH:
+        return data.best_levels(received_ns)
     return data.fact(received_ns)
 
+
+_PARTIAL_DEPTH = frozenset(
+    f"depth{levels}{pace}" for levels in (5, 10, 20) for pace in ("", "@0ms", "@100ms", "@250ms", "@500ms")
+)
+"""The same event is a whole book here, not a change of one."""
 
 _KINDS_OF: dict[type[Struct], tuple[str, ...]] = {
     _BookTicker: ("bookTicker",),
     _MarkPriceUpdate: ("markPrice", "markPrice@1s"),
     _AggTrade: ("aggTrade",),
     _Trade: ("trade",),
-    # Not depth5, depth10, depth20: the same event there is a whole book, not a change of one.
-    _DepthUpdate: ("depth", "depth@0ms", "depth@100ms", "depth@250ms", "depth@500ms"),
+    _DepthUpdate: ("depth", "depth@0ms", "depth@100ms", "depth@250ms", "depth@500ms", *_PARTIAL_DEPTH),
     _MiniTicker: ("miniTicker",),
     _FullTicker: ("ticker",),
 }

@@ -193,6 +193,20 @@ def test_one_slow_round_trip_does_not_spoil_the_offset(lab) -> None:
     assert lab.run(story()) == 700
 
 
+def test_one_wrong_answer_does_not_spoil_the_offset_however_quick(lab) -> None:
+    told = iter([700, 90_000, 700])
+
+    async def time_of_server(_: object) -> HttpResponse:
+        return ok(rest.encode_server_time(lab.clock.now_ms() + next(told)))
+
+    lab.exchange.on("GET", "/fapi/v1/time", time_of_server)
+
+    async def story() -> int:
+        return await lab.client().sync_time()
+
+    assert lab.run(story()) == 700
+
+
 def test_an_offset_that_the_round_trip_alone_explains_is_none(lab) -> None:
     async def time_of_server(_: object) -> HttpResponse:
         await lab.sleep(900)
@@ -345,15 +359,41 @@ def test_an_unsigned_question_is_asked_a_second_time_and_no_third(lab, lost) -> 
     assert len(lab.exchange.times("GET", "/fapi/v1/ping")) == 2
 
 
-def test_a_signed_question_is_asked_once(lab) -> None:
-    lab.exchange.on("GET", ORDER, ConnectionLost("reset"))
+def test_a_signed_question_is_asked_a_second_time_signed_anew_and_no_third(lab) -> None:
+    async def lost(_: object) -> HttpResponse:
+        await lab.sleep(700)
+        raise ConnectionLost("reset")
+
+    lab.exchange.on("GET", ORDER, lost)
 
     async def story() -> None:
         with pytest.raises(ExchangeUnavailable):
             await lab.client().query_order("BTCUSDT", "lab-1")
 
     lab.run(story())
-    assert len(lab.exchange.times("GET", ORDER)) == 1
+    first, second = lab.exchange.sent("GET", ORDER)
+    assert int(second["timestamp"]) - int(first["timestamp"]) == 700
+    assert first["signature"] != second["signature"]
+
+
+@pytest.mark.parametrize("lost", [NotSent("refused"), ConnectionLost("reset")], ids=["not sent", "lost"])
+@pytest.mark.parametrize(
+    ("method", "path", "ask"),
+    [
+        pytest.param("POST", ORDER, lambda client: client.place_order(intent()), id="order"),
+        pytest.param("DELETE", ORDER, lambda client: client.cancel_order("BTCUSDT", "lab-1"), id="cancel"),
+        pytest.param("PUT", "/fapi/v1/listenKey", lambda client: client.renew_listen_key(), id="renewal"),
+    ],
+)
+def test_what_changes_something_is_never_sent_a_second_time(lab, lost, method, path, ask) -> None:
+    lab.exchange.on(method, path, lost)
+
+    async def story() -> None:
+        with pytest.raises((ExchangeUnavailable, OutcomeUnknown)):
+            await ask(lab.client())
+
+    lab.run(story())
+    assert len(lab.exchange.times(method, path)) == 1
 
 
 # -------------------------------------------------------------------------------------------------- settling doubt
@@ -515,6 +555,7 @@ def test_an_order_of_a_client_that_died_may_have_left_as_late_as_this_one_began(
         pytest.param(fault(429, -1003, "Too many requests."), RateLimited, 3, id="429"),
         pytest.param(fault(418, -1003, "banned"), IpBanned, 3, id="418"),
         pytest.param(HttpResponse(status=403, body=b"<html>WAF"), RequestRejected, 3, id="firewall"),
+        pytest.param(HttpResponse(status=451, body=b"<html>law"), RequestRejected, 3, id="region"),
         pytest.param(ConnectionLost("reset"), OutcomeUnknown, 2, id="cut"),
         pytest.param(NotSent("refused"), ExchangeUnavailable, 2, id="refused"),
     ],

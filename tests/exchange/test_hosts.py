@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,6 +107,45 @@ def test_a_password_in_an_address_is_not_repeated_in_the_error() -> None:
     with pytest.raises(ForbiddenHost) as refused:
         host_kind("https://user:hunter2@evil.example")
     assert "hunter2" not in str(refused.value)
+
+
+PROGRAM = """
+import asyncio, sys
+from labkit.errors import ForbiddenHost, ExchangeError
+from labkit.exchange.binance_client import BinanceClient
+from labkit.exchange.credentials import Credentials
+
+reached = []
+CONNECTING = ("socket.connect", "socket.getaddrinfo")
+sys.addaudithook(lambda event, args: reached.append(event) if event in CONNECTING else None)
+
+async def ask(address, question):
+    try:
+        client = BinanceClient(base_url=address, credentials=Credentials("key", "secret"))
+        await getattr(client, question)()
+    except ForbiddenHost:
+        return True
+    except ExchangeError:
+        return False
+    finally:
+        if "client" in locals():
+            await client.close()
+
+async def main():
+    refused = [await ask(address, "ping") for address in TRICKS]
+    keyed = [await ask(address, "balances") for address in PRODUCTION]
+    print(all(refused), all(keyed), len(reached), await ask("http://127.0.0.1:9", "ping"), bool(reached))
+
+asyncio.run(main())
+"""
+
+
+def test_no_trick_and_no_key_for_production_makes_a_single_connection() -> None:
+    production = ["https://fapi.binance.com", "https://fapi.binance.com:443/"]
+    # The last two words are the control: an address that is allowed is connected to, and the hook sees it.
+    program = f"TRICKS, PRODUCTION = {TRICKS!r}, {production!r}\n{PROGRAM}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "0", "False", "True"]
 
 
 @given(st.text(max_size=60))

@@ -16,6 +16,7 @@ from labkit.edge.clocks import VirtualClock, VirtualTimeLoop, run_in_virtual_tim
 from labkit.market.websocket_monitor import WebSocketMonitor
 from labkit.wire import streams as wire
 from labkit.wire.frames import Frames
+from labkit.wire.rest import DepthSnapshot
 from labkit.wire.transport import ConnectionLost, NotSent
 
 START_MS = 1_767_571_200_000
@@ -164,7 +165,10 @@ class Scene:
     def __init__(self, loop: VirtualTimeLoop, config: MonitorConfig) -> None:
         self.clock = VirtualClock(loop, start_ms=START_MS)
         self.exchange = StreamExchange(self.clock)
-        self.monitor = WebSocketMonitor(self.symbols, streams=self.exchange, clock=self.clock, config=config)
+        self.fetch_snapshot: Callable[[str], Awaitable[DepthSnapshot]] | None = None
+        self.monitor = WebSocketMonitor(
+            self.symbols, streams=self.exchange, clock=self.clock, config=config, fetch_snapshot=self._fetch_snapshot
+        )
         self.health: list[tuple[int, str, bool, str]] = []
         self.quotes: list[Quote] = []
         self.bars: list[Bar] = []
@@ -173,6 +177,10 @@ class Scene:
         self.monitor.on_health = lambda what, healthy, cause: self.health.append(
             (self.clock.now_ms() - START_MS, what, healthy, cause)
         )
+
+    async def _fetch_snapshot(self, symbol: str) -> DepthSnapshot:
+        assert self.fetch_snapshot is not None
+        return await self.fetch_snapshot(symbol)
 
     async def pass_seconds(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

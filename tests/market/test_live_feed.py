@@ -9,7 +9,7 @@ import pytest
 
 from labkit.config import ClientConfig, MonitorConfig, PaperConfig
 from labkit.domain.clock import MINUTE_MS
-from labkit.domain.market_events import Bar, MarkPrice, Quote
+from labkit.domain.market_events import Bar, MarkPrice, Quote, Trade
 from labkit.edge.clocks import VirtualClock, VirtualTimeLoop, run_in_virtual_time
 from labkit.errors import ExchangeError
 from labkit.exchange.binance_client import BinanceClient
@@ -84,6 +84,7 @@ def test_what_was_is_fetched_and_what_happens_is_told_as_it_happens() -> None:
     assert scene.bars("ETHUSDT", past=False) == [0, 1]
     assert sum(isinstance(fact, Quote) for fact in scene.told) > 500
     assert sum(isinstance(fact, MarkPrice) for fact in scene.told) > 250
+    assert sum(isinstance(fact, Trade) for fact in scene.told) > 100
 
 
 def test_minutes_that_a_dead_connection_missed_are_fetched_when_it_is_back() -> None:

@@ -66,6 +66,54 @@ def test_a_full_connection_is_followed_by_another() -> None:
     assert [action.slot for action in opens(actions)] == ["public", "public-2", "public-3"]
 
 
+TRADES = [f"s{number}usdt@aggTrade" for number in range(5)]
+
+
+def test_a_connection_whose_own_streams_may_be_quiet_carries_one_that_never_is() -> None:
+    plan = session(streams_per_connection=3)
+    actions = opens(plan.add_streams([MARK, *TRADES], 0))
+    carried = [action.path_and_query.partition("=")[2].split("/") for action in actions]
+    assert carried == [[MARK, *TRADES[:2]], [*TRADES[2:4], MARK], [TRADES[4], MARK]]
+    for opening in actions:
+        plan.opened(opening.connection, 50)
+        plan.data(opening.connection, MARK, 100)
+    told: list[Action] = []
+    for at_ms in range(1_000, 60_000, 1_000):
+        told += [action for opening in actions for action in plan.data(opening.connection, MARK, at_ms)]
+        told += plan.due(at_ms)
+    assert told == []
+
+
+def test_a_canary_leaves_with_its_stream_and_another_takes_its_place() -> None:
+    other = "ethusdt@markPrice@1s"
+    plan = session(streams_per_connection=2)
+    actions = opens(plan.add_streams([MARK, other, *TRADES[:2]], 0))
+    assert [a.path_and_query.partition("=")[2].split("/") for a in actions] == [
+        [MARK, other], [TRADES[0], MARK], [TRADES[1], MARK]
+    ]  # fmt: skip
+    for opening in actions:
+        plan.opened(opening.connection, 50)
+        plan.data(opening.connection, MARK, 100)
+    messages = [(m["method"], m["params"]) for m in sent(plan.remove_streams([MARK], 5_000))]
+    assert messages == [("UNSUBSCRIBE", [MARK])] + [("UNSUBSCRIBE", [MARK]), ("SUBSCRIBE", [other])] * 2
+    assert closed(plan.remove_streams(TRADES[:1], 6_000)) == [actions[1].connection]
+
+
+@given(steps=st.lists(st.tuples(st.booleans(), st.sampled_from(["aggTrade", "markPrice@1s"]), st.integers(0, 9))))
+def test_no_connection_carries_more_than_the_limit_and_none_is_left_without_a_voice(
+    steps: list[tuple[bool, str, int]],
+) -> None:
+    plan, wanted, now_ms = session(streams_per_connection=3), set(), 0
+    plan.add_streams([MARK], 0)
+    for adding, kind, number in steps:
+        stream, now_ms = f"s{number}usdt@{kind}", now_ms + 1_000
+        (plan.add_streams if adding else plan.remove_streams)([stream], now_ms)
+        wanted = wanted | {stream} if adding else wanted - {stream}
+        carried = [set(slot.streams) for slot in plan._slots.values()]
+        assert all(len(streams) <= 3 and any("markPrice" in name for name in streams) for streams in carried)
+        assert set().union(*carried) == wanted | {MARK}
+
+
 def test_opening_proves_nothing_and_data_makes_the_slot_healthy() -> None:
     plan = session()
     plan.add_streams([BOOK], 0)

@@ -239,7 +239,7 @@ def test_walk_forward_efficiency_is_what_was_kept_of_what_was_promised() -> None
     ("values", "words"),
     [
         ([0.01, math.nan], "day 1 is nan"),
-        ([-1.5], "day 0 is -1.5"),
+        ([-math.inf], "day 0 is -inf"),
         (np.zeros((3, 2)), "one number a day"),
     ],
 )

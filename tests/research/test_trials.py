@@ -245,7 +245,29 @@ def test_the_lock_box_and_its_opening_survive_a_reopening(tmp_path: Path) -> Non
         with pytest.raises(LockBoxClosed, match="c0ffee"):
             ledger.open_lock_box(window(), "c0ffee")
         with pytest.raises(LockBoxClosed, match="in the lock-box"):
-            ledger.admit(window())
+            ledger.admit(window(1))
+
+
+def test_an_opened_lock_box_shows_the_one_configuration_it_was_opened_for(ledger: TrialLedger) -> None:
+    ledger.lock_away(START_MS, START_MS + 100 * DAY_MS)
+    ledger.open_lock_box(window(), "the one")
+    ledger.admit(window(data_hash="repaired"))
+    ledger.record(trial("the one"))
+    with pytest.raises(LockBoxClosed, match="opened for configuration the one; this one is another"):
+        ledger.record(trial("another"))
+    with pytest.raises(LockBoxClosed, match="in the lock-box"):
+        ledger.admit(window(0, 99))
+    assert ledger.count(window()) == 1
+
+
+def test_a_ledger_whose_witness_was_never_written_can_begin_again(tmp_path: Path) -> None:
+    TrialLedger(tmp_path).close()
+    (tmp_path / ".trials").unlink()
+    (tmp_path / "trials" / "trials.sqlite").write_bytes(b"no database")
+    with pytest.raises(LedgerDamaged, match="begin_again"):
+        TrialLedger(tmp_path)
+    assert begin_again(tmp_path, reason="crashed") == 0
+    TrialLedger(tmp_path).close()
 
 
 def test_the_lock_box_may_only_grow(ledger: TrialLedger) -> None:

@@ -172,3 +172,10 @@ def test_recorded_error_bodies_are_understood(real_data: Path) -> None:
             assert (fault.code, fault.text) == (entry["body"]["code"], entry["body"]["msg"])
         if entry["http"] == 503:
             assert type(fault) is OutcomeUnknown, entry
+
+
+@pytest.mark.parametrize(("status", "words"), [(403, "firewall"), (451, "region")])
+def test_who_is_not_let_in_is_told_why_in_words_and_never_in_a_page(status: int, words: str) -> None:
+    error = to_error(status, b"<html><script>alert(1)</script>", {}, now_ms=NOW_MS)
+    assert words in str(error)
+    assert "<" not in str(error)

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from labkit.domain.market_events import Bar, DepthDiff, MarkPrice, Quote, Trade
+from labkit.domain.market_events import Bar, DepthDiff, MarkPrice, PartialDepth, Quote, Trade
 from labkit.errors import MalformedControl, RemoteProtocolError
 from labkit.wire import streams
 from labkit.wire.rest import Ticker24h
-from labkit.wire.streams import ControlReply, ControlRequest, Ticker, decode_frame, wrap
+from labkit.wire.streams import ControlReply, ControlRequest, ServerShutdown, Ticker, decode_frame, wrap
 
 RECEIVED_NS = 1_795_375_275_570_000_000
 
@@ -213,11 +213,27 @@ def _values(told: dict[str, object]) -> list[object]:
     return [inner[key] if not isinstance(inner[key], list) else inner[key][0][0] for key in "cpb" if key in inner]
 
 
-@pytest.mark.parametrize("levels", ["depth5", "depth10@100ms", "depth20@500ms", "rpiDepth@500ms"])
+@pytest.mark.parametrize("levels", ["depth5", "depth10@100ms", "depth20@500ms"])
 def test_a_whole_book_is_never_taken_for_a_change_of_one(levels: str) -> None:
-    event = GOLDEN["change of the order book"][1]
+    _, event, change = GOLDEN["change of the order book"]
+    whole = decode_frame(wrap(f"btcusdt@{levels}", event.encode()), RECEIVED_NS)
+    assert isinstance(change, DepthDiff)
+    assert whole == PartialDepth(
+        change.symbol, change.final_update_id, change.bids, change.asks, change.event_time_ms, RECEIVED_NS
+    )
+
+
+def test_a_book_that_also_shows_retail_orders_is_refused() -> None:
     with pytest.raises(RemoteProtocolError):
-        decode_frame(wrap(f"btcusdt@{levels}", event.encode()), RECEIVED_NS)
+        decode_frame(wrap("btcusdt@rpiDepth@500ms", GOLDEN["change of the order book"][1].encode()), RECEIVED_NS)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b'{"e":"serverShutdown","E":7}', b'{"event":{"e":"serverShutdown","E":7}}', b'{"E":7,"e":"serverShutdown"}'],
+)
+def test_an_announced_end_is_understood_in_both_spellings(frame: bytes) -> None:
+    assert decode_frame(frame, RECEIVED_NS) == ServerShutdown(7)
 
 
 def test_a_candle_of_another_symbol_inside_its_event_is_refused() -> None:

@@ -176,6 +176,7 @@ _ALL = (
     _of(Where.VENUE, "delisting", "A symbol is listed no more and falls silent.", "X25", symbol="BTCUSDT"),
     _of(Where.VENUE, "tick-size", "A symbol has another tick size.", "X18", symbol="BTCUSDT", tick_size="1"),
     _of(Where.VENUE, "brackets-tightened", "Margin tables get stricter.", "X28", symbol="BTCUSDT", factor=2.0),
+    _of(Where.VENUE, "funding-interval", "Funding falls due each so many hours.", "X27", symbol="BTCUSDT", hours=1),
     _of(
         Where.VENUE,
         "external-trade",
@@ -189,18 +190,3 @@ _ALL = (
 
 FAULTS: dict[str, Fault] = {fault.name: fault for fault in _ALL}
 """Every fault by its name."""
-
-NOT_WEATHER: dict[str, str] = {
-    "N09": "needs two frames in one TCP segment, which a server cannot promise",
-    "N12": "the shape of TCP segments is the kernel's affair",
-    "N18": "the way from client to server is not the exchange's to break",
-    "X13": "a listing, not a fault: any symbol with such a name will do",
-    "X15": "how the exchange always behaves: an id is taken while its order is open",
-    "X27": "funding terms belong to the market source, which decides when it settles",
-    "D13": "paging is arithmetic of the client",
-    "D14": "arithmetic of the client",
-    "D15": "two connections at once: every rotation (X01) has it",
-    "D16": "a fault of the model, not of the exchange",
-    "D17": "a fault of the disk, not of the exchange",
-}
-"""Catalogue rows no weather can make, and why."""

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from labkit.domain.leverage_brackets import LeverageBracket
+from labkit.domain.market_events import MarkPrice
 from labkit.domain.orders import OrderIntent, OrderType, Side
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.errors import RequestRejected
+from labkit.paper.funding import next_funding_time
 from labkit.paper.weather.faults import Where
 from labkit.paper.weather.policy import Turn, Weather
 from labkit.paper.weather.script import Spell
@@ -55,7 +57,9 @@ def rules_now(weather: Weather, rules: Mapping[str, SymbolRules]) -> dict[str, S
     for symbol, _ in _spells_on(weather, "delisting", now):
         now[symbol] = msgspec.structs.replace(now[symbol], status="CLOSE")
     for symbol, spell in _spells_on(weather, "tick-size", now):
-        now[symbol] = msgspec.structs.replace(now[symbol], tick_size=Decimal(str(spell.parameter("tick_size"))))
+        tick = Decimal(str(spell.parameter("tick_size")))
+        # The grid begins at the lowest price, so that moves with it.
+        now[symbol] = msgspec.structs.replace(now[symbol], tick_size=tick, min_price=max(tick, now[symbol].min_price))
     return now
 
 
@@ -76,6 +80,21 @@ def brackets_now(
             for row in now[symbol]
         )
     return now
+
+
+def funding_hours_now(weather: Weather, symbol: str, hours: int) -> int:
+    """How many hours lie between two settlements of funding."""
+    for _, spell in _spells_on(weather, "funding-interval", (symbol,)):
+        hours = int(spell.number("hours"))
+    return hours
+
+
+def mark_now(weather: Weather, mark: MarkPrice) -> MarkPrice:
+    """A mark price that announces the settlement that is really next."""
+    for _, spell in _spells_on(weather, "funding-interval", (mark.symbol,)):
+        next_ms = next_funding_time(mark.event_time_ms, int(spell.number("hours")))
+        mark = msgspec.structs.replace(mark, next_funding_time_ms=next_ms)
+    return mark
 
 
 def unlisted_now(weather: Weather) -> frozenset[str]:
