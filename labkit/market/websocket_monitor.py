@@ -502,6 +502,8 @@ class WebSocketMonitor:
             self._books.lost(number, cause)
         now_ms = self._clock.now_ms()
         self._perform(self._plan.lost(number, cause, now_ms, refused=refused))
+        # Nothing to do now, but a retry to wait for: the keeper would sleep as long as this attempt might have taken.
+        self._wake.set()
         self._tell_stale_symbols(now_ms)
 
     def _reader_ended(self, number: int, task: asyncio.Task[None]) -> None:

@@ -78,7 +78,8 @@ def test_g7_control_a_slow_back_off_and_attempts_without_a_limit_are_seen(monkey
     assert quantile(slow, 0.5) > 500
     monkeypatch.setattr(session, "ATTEMPTS_PER_MINUTE", 10_000)
     _, most = feed_reconnects.outages(1, config=MonitorConfig(backoff_first_ms=100, backoff_cap_ms=100))
-    assert most > 12
+    # A keeper that does not wake for the next attempt would make one each five seconds.
+    assert most > 100
 
 
 @pytest.mark.deep
