@@ -384,7 +384,7 @@ ABLATIONS = (
                 "            if asked and outcome != ENTERED:\n"
                 "                if position.side == 0 and (minute * 7919 + s * 104729) % 10007 < 500:\n"
                 "                    way = 1 if (minute * 31 + s) % 2 == 0 else -1\n"
-                "                    want(terms, position, s, way, 0.5, barrier, worth, position.last_price)\n"
+                "                    want(terms, position, s, way, 0.5, barrier, worth, symbol.last_close)\n"
                 "                else:\n"
                 "                    symbol.pairs -= 1\n"
                 "                    symbol.pending = 0\n" + DECIDED,
