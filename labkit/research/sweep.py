@@ -294,7 +294,7 @@ def _on_cluster(task: Task, points: Sequence[Point], address: str) -> Iterator[O
         from distributed import as_completed as as_done
     except ImportError as error:
         raise ConfigError("a `scheduler` needs Dask: pip install 'labkit[research]'", field="scheduler") from error
-    with Client(address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+    with Client(address) as client:  # type: ignore[no-untyped-call]
         shared = client.scatter(task, broadcast=True)
         futures = [client.submit(_call, shared, point, pure=False, retries=GIVE_UP_AFTER) for point in points]
         for future in as_done(futures):  # type: ignore[no-untyped-call]
