@@ -67,9 +67,9 @@ def test_each_goal_that_is_missed_is_named_alone(soak: Any, fault: dict[str, Any
 @pytest.mark.deep
 async def test_a_lab_at_fifty_times_the_quotes_does_not_leak_lag_or_pile_up(soak: Any, tmp_path: Path) -> None:
     seen = await soak.soak(tmp_path, SECONDS)
-    assert seen.mb_per_minute <= soak.MOST_MB_PER_MINUTE, str(seen)
     if seen.waited_for_a_core > BUSY_SHARE:
-        pytest.skip(f"the machine is too busy to judge lags: {seen}")
+        # A lab that is starved piles up what it cannot take in: its memory, too, is then the machine's.
+        pytest.skip(f"the machine is too busy to judge a soak: {seen}")
     assert seen.misses() == [], str(seen)
 
 
