@@ -27,6 +27,7 @@ from labkit.exchange.binance_client import BinanceClient
 from labkit.exchange.credentials import Credentials
 from labkit.exchange.hosts import PRODUCTION_REST
 from labkit.market.data_service import DataService
+from labkit.market.lake import LAKE_FOLDER
 from labkit.market.live_feed import Fact, LiveFeed
 from labkit.market.websocket_monitor import PUBLIC_STREAMS
 from labkit.paper.in_process import InProcessExchange
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from labkit.trader.policies import Policy
 
 IDENTITY_FILE = "lab.json"
-LAKE_FOLDER = "lake"
 
 # Nobody but this process can reach a venue in process; the key is fixed so that runs are reproducible.
 IN_PROCESS_KEY = "in-process"

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.assembly import LAKE_FOLDER
 from labkit.config import load_config
 from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.intervals import INTERVALS
@@ -24,7 +23,7 @@ from labkit.market.bulk_files import PUBLIC_ARCHIVE, Archive, ArchiveFolder, Arc
 from labkit.market.data_service import DataService
 from labkit.market.history_kinds import KINDS, Series
 from labkit.market.history_pull import PullReport
-from labkit.market.lake import Lake
+from labkit.market.lake import LAKE_FOLDER, Lake
 from labkit.market.lake_rows import Gap, Merge
 from labkit.market.parquet_import import import_parquet, parquet_files
 

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+LAKE_FOLDER = "lake"
+"""Where it lies in the data folder."""
 READERS = min(4, os.cpu_count() or 1)
 
 _NOISE = frozenset(("quote_volume", "taker_buy_quote_volume"))

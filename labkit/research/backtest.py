@@ -25,7 +25,7 @@ from labkit.domain.decisions import LEARNER
 from labkit.domain.moments import Moment
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.errors import ConfigError
-from labkit.market.lake import Lake
+from labkit.market.lake import LAKE_FOLDER, Lake
 from labkit.research import markets, simulation
 from labkit.research.markets import Market
 from labkit.research.simulation import DECISION, OUTCOMES, Costs, Run
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from labkit.research.pictures import Picture
 
-LAKE_FOLDER = "lake"
 DEFAULT_SPREAD_BPS = 1.0
 """Bars tell no spread. What the large contracts quote is less, what the small ones quote is more."""
 RELIABILITY_BINS = 10

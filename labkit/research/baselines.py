@@ -123,7 +123,7 @@ def lightgbm_probabilities(asked: QuestionsAndAnswers) -> NDArray[np.float64]:
     try:
         import lightgbm
     except ImportError as error:
-        raise ConfigError("this baseline needs LightGBM: pip install 'labkit[research]'") from error
+        raise ConfigError("this baseline needs LightGBM: pip install lightgbm") from error
     questions, answers = asked.questions, asked.answers
     symbols = int(questions["symbol"].max(initial=0)) + 1
     key = questions["minute"] * symbols + questions["symbol"]

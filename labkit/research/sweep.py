@@ -30,9 +30,9 @@ from labkit.config import Config, to_plain
 from labkit.domain.decisions import LEARNER
 from labkit.domain.moments import Moment
 from labkit.errors import ConfigError, LabkitError
+from labkit.market.lake import LAKE_FOLDER
 from labkit.research.backtest import (
     DEFAULT_SPREAD_BPS,
-    LAKE_FOLDER,
     BacktestResult,
     Data,
     configured,
@@ -178,7 +178,7 @@ def search(
     try:
         import optuna
     except ImportError as error:
-        raise ConfigError("`search` needs Optuna: pip install 'labkit[research]'") from error
+        raise ConfigError("`search` needs Optuna: pip install optuna") from error
     config = configured(symbols, trader, risk)
     market = market_of(data, config, start, end, interval, given=symbols is not None)
     task = Task(config, market, spread_bps)
@@ -293,7 +293,7 @@ def _on_cluster(task: Task, points: Sequence[Point], address: str) -> Iterator[O
         from distributed import Client
         from distributed import as_completed as as_done
     except ImportError as error:
-        raise ConfigError("a `scheduler` needs Dask: pip install 'labkit[research]'", field="scheduler") from error
+        raise ConfigError("a `scheduler` needs Dask: pip install 'labkit[cluster]'", field="scheduler") from error
     with Client(address) as client:  # type: ignore[no-untyped-call]
         shared = client.scatter(task, broadcast=True)
         futures = [client.submit(_call, shared, point, pure=False, retries=GIVE_UP_AFTER) for point in points]

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from labkit.domain.clock import DAY_MS
 from labkit.domain.moments import Moment, moment_text
 from labkit.errors import ConfigError
+from labkit.market.lake import LAKE_FOLDER
 from labkit.research.backtest import (
     DEFAULT_SPREAD_BPS,
-    LAKE_FOLDER,
     BacktestResult,
     Data,
     backtest,
