@@ -6,10 +6,13 @@ Pure functions over Decimal. Filters and their error codes are those of `exchang
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 
 ZERO = Decimal(0)
+MARGIN_ASSET: Final = "USDT"
+"""The one asset that margin, profit and fees are counted in here."""
 
 
 class SymbolRules(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from labkit.domain import events as ev
 from labkit.domain.clock import MINUTE_MS, Clock
 from labkit.domain.commands import Command, PlaceOrder, SettleDoubt
 from labkit.domain.orders import IntentState, OrderIntent
+from labkit.domain.symbol_rules import MARGIN_ASSET
 from labkit.engine.engine import Engine, IntentRecord
 from labkit.errors import (
     BreakerOpen,
@@ -27,7 +28,7 @@ from labkit.errors import (
     WouldExceedLimit,
 )
 from labkit.exchange.binance_client import BinanceClient
-from labkit.wire.rest import MARGIN_ASSET, Income
+from labkit.wire.rest_account import Income
 from labkit.wire.user_data import AccountUpdate, ListenKeyExpired, MarginCall, OrderTradeUpdate, UserEvent
 
 LOOK_BACK_MS = 5 * MINUTE_MS

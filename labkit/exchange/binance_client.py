@@ -41,9 +41,9 @@ from labkit.exchange.credentials import Credentials
 from labkit.exchange.hosts import PRODUCTION_REST, host_kind, require_trading_host
 from labkit.exchange.rate_limits import RateLimits
 from labkit.exchange.request_plan import Forecast, PlannedCalls, in_words, planned_candles
-from labkit.wire import rest
+from labkit.wire import rest_account, rest_market
+from labkit.wire.endpoints import ENDPOINTS, Endpoint, Lane, Security, encode_query, order_parameters
 from labkit.wire.faults import to_error
-from labkit.wire.rest import ENDPOINTS, Endpoint, Lane, Security
 from labkit.wire.transport import ConnectionLost, HttpRequest, HttpResponse, HttpTransport, NotSent
 
 PROCESSING_LIMIT_MS = 10_000
@@ -159,7 +159,7 @@ class BinanceClient:
 
     async def server_time(self) -> int:
         """The exchange's clock, UTC ms."""
-        return rest.decode_server_time(await self._call("time"))
+        return rest_market.decode_server_time(await self._call("time"))
 
     async def sync_time(self) -> int:
         """Measure the offset of the exchange's clock: the median of three round trips; returns it in ms.
@@ -190,9 +190,9 @@ class BinanceClient:
                         await self._attempt(ENDPOINTS["time"], {}, Lane.CANCEL_QUERY, Action.PROBE)
         return self._breaker.level(self._clock.now_ms())
 
-    async def exchange_info(self) -> rest.ExchangeInfo:
+    async def exchange_info(self) -> rest_market.ExchangeInfo:
         """Symbols with their rules, and the rate limits, which are taken over at once."""
-        info = rest.decode_exchange_info(await self._call("exchange_info"))
+        info = rest_market.decode_exchange_info(await self._call("exchange_info"))
         self._limits.learn(info.rate_limits)
         return info
 
@@ -280,60 +280,60 @@ class BinanceClient:
         limit: int | None,
     ) -> list[Bar]:
         body = await self._call(endpoint, {symbol_key: symbol, "interval": interval, **_span(start_ms, end_ms, limit)})
-        return rest.decode_klines(body, symbol=symbol, interval=interval, now_ms=self.exchange_time_ms())
+        return rest_market.decode_klines(body, symbol=symbol, interval=interval, now_ms=self.exchange_time_ms())
 
-    async def depth(self, symbol: str, limit: int | None = None) -> rest.DepthSnapshot:
+    async def depth(self, symbol: str, limit: int | None = None) -> rest_market.DepthSnapshot:
         """The order book with `limit` levels a side (5, 10, 20, 50, 100, 500 or 1000; 500 if None)."""
-        return rest.decode_depth(await self._call("depth", {"symbol": symbol, **_span(None, None, limit)}))
+        return rest_market.decode_depth(await self._call("depth", {"symbol": symbol, **_span(None, None, limit)}))
 
-    async def premium_index(self, symbol: str) -> rest.PremiumIndex:
+    async def premium_index(self, symbol: str) -> rest_market.PremiumIndex:
         """Mark price, index price and funding rate of one symbol."""
-        return _only(rest.decode_premium_index(await self._call("premium_index", {"symbol": symbol})))
+        return _only(rest_market.decode_premium_index(await self._call("premium_index", {"symbol": symbol})))
 
-    async def premium_indexes(self) -> dict[str, rest.PremiumIndex]:
+    async def premium_indexes(self) -> dict[str, rest_market.PremiumIndex]:
         """Mark price, index price and funding rate of every symbol."""
-        return {row.symbol: row for row in rest.decode_premium_index(await self._call("premium_index"))}
+        return {row.symbol: row for row in rest_market.decode_premium_index(await self._call("premium_index"))}
 
     async def ticker_book(self, symbol: str) -> Quote:
         """Best bid and ask of one symbol."""
         body = await self._call("ticker_book", {"symbol": symbol})
-        return _only(rest.decode_ticker_book(body, self._clock.now_ns()))
+        return _only(rest_market.decode_ticker_book(body, self._clock.now_ns()))
 
     async def ticker_books(self) -> dict[str, Quote]:
         """Best bid and ask of every symbol."""
         body = await self._call("ticker_book")
-        return {quote.symbol: quote for quote in rest.decode_ticker_book(body, self._clock.now_ns())}
+        return {quote.symbol: quote for quote in rest_market.decode_ticker_book(body, self._clock.now_ns())}
 
-    async def ticker_24hr(self, symbol: str) -> rest.Ticker24h:
+    async def ticker_24hr(self, symbol: str) -> rest_market.Ticker24h:
         """The last 24 hours of one symbol."""
-        return _only(rest.decode_ticker_24hr(await self._call("ticker_24hr", {"symbol": symbol})))
+        return _only(rest_market.decode_ticker_24hr(await self._call("ticker_24hr", {"symbol": symbol})))
 
-    async def tickers_24hr(self) -> dict[str, rest.Ticker24h]:
+    async def tickers_24hr(self) -> dict[str, rest_market.Ticker24h]:
         """The last 24 hours of every symbol; weighs 40."""
-        return {row.symbol: row for row in rest.decode_ticker_24hr(await self._call("ticker_24hr"))}
+        return {row.symbol: row for row in rest_market.decode_ticker_24hr(await self._call("ticker_24hr"))}
 
-    async def ticker_price(self, symbol: str) -> rest.TickerPrice:
+    async def ticker_price(self, symbol: str) -> rest_market.TickerPrice:
         """Last price of one symbol."""
-        return _only(rest.decode_ticker_price(await self._call("ticker_price", {"symbol": symbol})))
+        return _only(rest_market.decode_ticker_price(await self._call("ticker_price", {"symbol": symbol})))
 
-    async def ticker_prices(self) -> dict[str, rest.TickerPrice]:
+    async def ticker_prices(self) -> dict[str, rest_market.TickerPrice]:
         """Last price of every symbol."""
-        return {row.symbol: row for row in rest.decode_ticker_price(await self._call("ticker_price"))}
+        return {row.symbol: row for row in rest_market.decode_ticker_price(await self._call("ticker_price"))}
 
     async def funding_rate(
         self, symbol: str, start_ms: int | None = None, end_ms: int | None = None, limit: int | None = None
-    ) -> list[rest.FundingRate]:
+    ) -> list[rest_market.FundingRate]:
         """Settled funding rates, oldest first; at most `limit` (1,000; 100 if None)."""
         params = {"symbol": symbol, **_span(start_ms, end_ms, limit)}
-        return list(rest.decode_funding_rate(await self._call("funding_rate", params)))
+        return list(rest_market.decode_funding_rate(await self._call("funding_rate", params)))
 
-    async def funding_info(self) -> dict[str, rest.FundingInfo]:
+    async def funding_info(self) -> dict[str, rest_market.FundingInfo]:
         """Funding terms by symbol. A symbol that is not listed settles every 8 hours."""
-        return {row.symbol: row for row in rest.decode_funding_info(await self._call("funding_info"))}
+        return {row.symbol: row for row in rest_market.decode_funding_info(await self._call("funding_info"))}
 
-    async def open_interest(self, symbol: str) -> rest.OpenInterest:
+    async def open_interest(self, symbol: str) -> rest_market.OpenInterest:
         """All open contracts of one symbol, now."""
-        return rest.decode_open_interest(await self._call("open_interest", {"symbol": symbol}))
+        return rest_market.decode_open_interest(await self._call("open_interest", {"symbol": symbol}))
 
     async def open_interest_history(
         self,
@@ -342,22 +342,22 @@ class BinanceClient:
         start_ms: int | None = None,
         end_ms: int | None = None,
         limit: int | None = None,
-    ) -> list[rest.OpenInterestStatistic]:
+    ) -> list[rest_market.OpenInterestStatistic]:
         """Open interest of each period of the last 30 days, oldest first; at most `limit` (500; 30 if None)."""
         params = {"symbol": symbol, "period": period, **_span(start_ms, end_ms, limit)}
-        return list(rest.decode_open_interest_history(await self._call("open_interest_history", params)))
+        return list(rest_market.decode_open_interest_history(await self._call("open_interest_history", params)))
 
     async def trades(self, symbol: str, limit: int | None = None) -> list[Trade]:
         """The latest prints, oldest first; at most `limit` (1,000; 500 if None)."""
         body = await self._call("trades", {"symbol": symbol, **_span(None, None, limit)})
-        return rest.decode_trades(body, symbol=symbol)
+        return rest_market.decode_trades(body, symbol=symbol)
 
     async def agg_trades(
         self, symbol: str, start_ms: int | None = None, end_ms: int | None = None, limit: int | None = None
     ) -> list[Trade]:
         """Aggregated prints of the last 48 hours, oldest first; at most `limit` (1,000; 500 if None)."""
         body = await self._call("agg_trades", {"symbol": symbol, **_span(start_ms, end_ms, limit)})
-        return rest.decode_agg_trades(body, symbol=symbol)
+        return rest_market.decode_agg_trades(body, symbol=symbol)
 
     # Orders
 
@@ -377,12 +377,12 @@ class BinanceClient:
         self._sent_ms[client_order_id] = None
         try:
             lane = Lane.CLOSE if intent.reduce_only else Lane.OPEN
-            body = await self._call("place_order", rest.order_parameters(intent), lane=lane)
+            body = await self._call("place_order", order_parameters(intent), lane=lane)
         finally:
             if self._sent_ms[client_order_id] is None:
                 del self._sent_ms[client_order_id]
         try:
-            order = rest.decode_order(body)
+            order = rest_account.decode_order(body)
         except RemoteProtocolError as error:
             raise OutcomeUnknown("the acknowledgement cannot be read", http_status=200) from error
         if order.client_order_id != client_order_id:
@@ -429,82 +429,83 @@ class BinanceClient:
     async def query_order(self, symbol: str, client_order_id: str) -> Order:
         """One order as the exchange has it. Raises `UnknownOrder` if it has none (yet, or any more)."""
         params = {"symbol": symbol, "origClientOrderId": client_order_id}
-        return rest.decode_order(await self._call("query_order", params))
+        return rest_account.decode_order(await self._call("query_order", params))
 
     async def query_order_by_id(self, symbol: str, order_id: int) -> Order:
         """One order by the exchange's number: how an order that is not ours is found. Raises `UnknownOrder`."""
-        return rest.decode_order(await self._call("query_order", {"symbol": symbol, "orderId": str(order_id)}))
+        return rest_account.decode_order(await self._call("query_order", {"symbol": symbol, "orderId": str(order_id)}))
 
     async def cancel_order(self, symbol: str, client_order_id: str) -> Order:
         """Cancel one order and return it as it ended. Raises `UnknownOrder` if it is no longer open."""
         params = {"symbol": symbol, "origClientOrderId": client_order_id}
-        return rest.decode_order(await self._call("cancel_order", params))
+        return rest_account.decode_order(await self._call("cancel_order", params))
 
     async def cancel_all_orders(self, symbol: str) -> None:
         """Cancel every open order of one symbol."""
-        rest.decode_success(await self._call("cancel_all_orders", {"symbol": symbol}))
+        rest_account.decode_success(await self._call("cancel_all_orders", {"symbol": symbol}))
 
     async def open_orders(self, symbol: str | None = None) -> list[Order]:
         """Open orders of one symbol, or of all (weighs 40)."""
-        return list(rest.decode_orders(await self._call("open_orders", _symbol(symbol))))
+        return list(rest_account.decode_orders(await self._call("open_orders", _symbol(symbol))))
 
     async def all_orders(
         self, symbol: str, start_ms: int | None = None, end_ms: int | None = None, limit: int | None = None
     ) -> list[Order]:
         """Orders in any state, oldest first; a span of at most 7 days, at most `limit` (1,000; 500 if None)."""
         params = {"symbol": symbol, **_span(start_ms, end_ms, limit)}
-        return list(rest.decode_orders(await self._call("all_orders", params)))
+        return list(rest_account.decode_orders(await self._call("all_orders", params)))
 
     async def user_trades(
         self, symbol: str, start_ms: int | None = None, end_ms: int | None = None, limit: int | None = None
     ) -> list[Fill]:
         """Own fills, oldest first, without client order ids; at most 7 days and `limit` (1,000; 500 if None)."""
         params = {"symbol": symbol, **_span(start_ms, end_ms, limit)}
-        return list(rest.decode_user_trades(await self._call("user_trades", params)))
+        return list(rest_account.decode_user_trades(await self._call("user_trades", params)))
 
     # The account
 
-    async def account(self) -> rest.AccountInfo:
+    async def account(self) -> rest_account.AccountInfo:
         """Balances, margins and open positions in one look."""
-        return rest.decode_account(await self._call("account"))
+        return rest_account.decode_account(await self._call("account"))
 
-    async def balances(self) -> dict[str, rest.Balance]:
+    async def balances(self) -> dict[str, rest_account.Balance]:
         """Balances by asset."""
-        return {row.asset: row for row in rest.decode_balance(await self._call("balance"))}
+        return {row.asset: row for row in rest_account.decode_balance(await self._call("balance"))}
 
-    async def positions(self, symbol: str | None = None) -> list[rest.PositionRisk]:
+    async def positions(self, symbol: str | None = None) -> list[rest_account.PositionRisk]:
         """Positions with entry, mark and liquidation price; flat symbols may be left out."""
-        return list(rest.decode_position_risk(await self._call("position_risk", _symbol(symbol))))
+        return list(rest_account.decode_position_risk(await self._call("position_risk", _symbol(symbol))))
 
-    async def set_leverage(self, symbol: str, leverage: int) -> rest.LeverageSet:
+    async def set_leverage(self, symbol: str, leverage: int) -> rest_account.LeverageSet:
         """Set the leverage new orders of `symbol` are margined with."""
-        return rest.decode_leverage(await self._call("leverage", {"symbol": symbol, "leverage": str(leverage)}))
+        return rest_account.decode_leverage(await self._call("leverage", {"symbol": symbol, "leverage": str(leverage)}))
 
     async def set_margin_type(self, symbol: str, *, isolated: bool) -> None:
         """Make `symbol` isolated or cross; that it already is, is success."""
         params = {"symbol": symbol, "marginType": "ISOLATED" if isolated else "CROSSED"}
         try:
-            rest.decode_success(await self._call("margin_type", params))
+            rest_account.decode_success(await self._call("margin_type", params))
         except RequestRejected as error:
             if error.code != MARGIN_TYPE_UNCHANGED:
                 raise
 
     async def is_hedge_mode(self) -> bool:
         """Whether the account keeps long and short positions apart; labkit trades in one-way mode only."""
-        return rest.decode_position_mode(await self._call("position_mode"))
+        return rest_account.decode_position_mode(await self._call("position_mode"))
 
     async def leverage_brackets(self, symbol: str | None = None) -> dict[str, tuple[LeverageBracket, ...]]:
         """The bracket tables by symbol."""
-        return rest.decode_leverage_bracket(await self._call("leverage_bracket", _symbol(symbol)))
+        return rest_account.decode_leverage_bracket(await self._call("leverage_bracket", _symbol(symbol)))
 
-    async def commission_rate(self, symbol: str) -> rest.CommissionRate:
+    async def commission_rate(self, symbol: str) -> rest_account.CommissionRate:
         """Maker and taker fee of one symbol, as fractions."""
-        return rest.decode_commission_rate(await self._call("commission_rate", {"symbol": symbol}))
+        return rest_account.decode_commission_rate(await self._call("commission_rate", {"symbol": symbol}))
 
-    async def symbol_config(self, symbol: str | None = None) -> dict[str, rest.SymbolConfig]:
+    async def symbol_config(self, symbol: str | None = None) -> dict[str, rest_account.SymbolConfig]:
         """Leverage and margin type by symbol."""
         return {
-            row.symbol: row for row in rest.decode_symbol_config(await self._call("symbol_config", _symbol(symbol)))
+            row.symbol: row
+            for row in rest_account.decode_symbol_config(await self._call("symbol_config", _symbol(symbol)))
         }
 
     async def income(
@@ -514,21 +515,21 @@ class BinanceClient:
         start_ms: int | None = None,
         end_ms: int | None = None,
         limit: int | None = None,
-    ) -> list[rest.Income]:
+    ) -> list[rest_account.Income]:
         """Cash flows of one kind (`FUNDING_FEE`, `COMMISSION`, …) or all, oldest first; the last 7 days if no span."""
         kind = {} if income_type is None else {"incomeType": income_type}
         params = {**kind, **_symbol(symbol), **_span(start_ms, end_ms, limit)}
-        return list(rest.decode_income(await self._call("income", params)))
+        return list(rest_account.decode_income(await self._call("income", params)))
 
     # The key of the user-data stream: a secret
 
     async def create_listen_key(self) -> str:
         """A key valid for 60 minutes; the living one, renewed, if there is one."""
-        return rest.decode_listen_key(await self._call("listen_key_create")).listen_key
+        return rest_account.decode_listen_key(await self._call("listen_key_create")).listen_key
 
     async def renew_listen_key(self) -> str:
         """Give the key another 60 minutes. Raises `ListenKeyGone` if none lives."""
-        return rest.decode_listen_key(await self._call("listen_key_renew")).listen_key
+        return rest_account.decode_listen_key(await self._call("listen_key_renew")).listen_key
 
     async def close_listen_key(self) -> None:
         """Delete the key, for everyone who uses this account."""
@@ -693,9 +694,9 @@ class BinanceClient:
         if endpoint.security is Security.SIGNED:
             sent["recvWindow"] = str(self._receive_window_ms())
             sent["timestamp"] = str(self.exchange_time_ms())
-        text = rest.encode_query(sent)
+        text = encode_query(sent)
         if endpoint.security is Security.SIGNED and self._credentials is not None:
-            text = f"{text}&{rest.encode_query({'signature': self._credentials.sign(text)})}"
+            text = f"{text}&{encode_query({'signature': self._credentials.sign(text)})}"
         if endpoint.name == "place_order":
             self._sent_ms[params["newClientOrderId"]] = self._clock.now_ms()
         if endpoint.method in ("POST", "PUT"):

@@ -16,7 +16,8 @@ from itertools import groupby, islice
 from labkit.domain.clock import MINUTE_MS
 from labkit.errors import WouldExceedLimit
 from labkit.exchange.request_plan import Forecast, PlannedCalls, in_words
-from labkit.wire.rest import Lane, OwnPool, RateLimit
+from labkit.wire.endpoints import Lane, OwnPool
+from labkit.wire.rest_market import RateLimit
 
 TEN_SECONDS_MS = 10_000
 OWN_POOL_MS = 5 * MINUTE_MS

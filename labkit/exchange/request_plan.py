@@ -13,7 +13,7 @@ import msgspec
 from labkit.domain.clock import MINUTE_MS, SECOND_MS
 from labkit.domain.intervals import candles_between, opens_at_or_after
 from labkit.errors import LocalProtocolError
-from labkit.wire.rest import ENDPOINTS, Lane, OwnPool
+from labkit.wire.endpoints import ENDPOINTS, Lane, OwnPool
 
 CANDLES_A_CALL = 1_500
 
@@ -50,7 +50,7 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def planned_calls(endpoint: str, count: int = 1, *, reduce_only: bool = False, **parameters: str) -> PlannedCalls:
-    """`count` calls of one row of `wire.rest.ENDPOINTS`, weighed with `parameters` (`limit` and `symbol` matter).
+    """`count` calls of one row of `wire.endpoints.ENDPOINTS`, weighed with `parameters` (`limit` and `symbol` matter).
 
     Args:
         reduce_only: orders that reduce a position travel in the close lane.

@@ -22,7 +22,7 @@ from labkit.errors import (
     WouldExceedLimit,
 )
 from labkit.exchange.binance_client import BinanceClient
-from labkit.wire.rest import encode_query
+from labkit.wire.endpoints import encode_query
 from labkit.wire.transport import ConnectionLost, NotSent, StreamConnection, StreamTransport
 from labkit.wire.user_data import ListenKeyExpired, UserEvent, decode_user_event
 

@@ -16,7 +16,7 @@ from labkit.domain.clock import Clock
 from labkit.domain.market_events import DepthDiff
 from labkit.errors import BookGap, LabkitError
 from labkit.market.order_book import OrderBook
-from labkit.wire.rest import DepthSnapshot
+from labkit.wire.rest_market import DepthSnapshot
 
 FetchSnapshot = Callable[[str], Awaitable[DepthSnapshot]]
 """Brings the book of a symbol over REST, e.g. `BinanceClient.depth`."""

@@ -13,7 +13,7 @@ from labkit.domain.clock import MINUTE_MS
 from labkit.domain.intervals import opens_after
 from labkit.domain.market_events import Bar, Trade
 from labkit.market.history_kinds import METRICS_EVERY_MS, Series
-from labkit.wire.rest import FundingRate, OpenInterestStatistic
+from labkit.wire.rest_market import FundingRate, OpenInterestStatistic
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,7 +16,7 @@ from labkit.domain.intervals import candles_between, opens_after, opens_at_or_be
 from labkit.domain.market_events import Bar, Trade
 from labkit.errors import RemoteProtocolError
 from labkit.market.history_kinds import METRICS_EVERY_MS, Series
-from labkit.wire.rest import FundingRate, OpenInterestStatistic
+from labkit.wire.rest_market import FundingRate, OpenInterestStatistic
 
 PAGE = 1_500
 """The most candles the exchange gives in one answer."""

@@ -18,7 +18,7 @@ from labkit.domain.market_events import INTERVAL_MS, Bar, DepthDiff, MarkPrice, 
 from labkit.domain.position import ZERO, quantize_money
 from labkit.paper.funding import MeanMark
 from labkit.paper.market_source import MarketSource
-from labkit.wire.rest import Ticker24h
+from labkit.wire.rest_market import Ticker24h
 
 PERCENT_QUANTUM = Decimal("0.001")
 SOURCE_MARK_PATIENCE_MS = 2_000

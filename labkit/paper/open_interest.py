@@ -14,7 +14,7 @@ from labkit.domain.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from labkit.domain.market_events import Bar
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.paper.market_board import SymbolBoard
-from labkit.wire.rest import OpenInterest, OpenInterestStatistic
+from labkit.wire.rest_market import OpenInterest, OpenInterestStatistic
 
 PERIODS_MS = {
     "5m": 5 * MINUTE_MS,

@@ -20,66 +20,64 @@ from labkit.domain.leverage_brackets import max_notional
 from labkit.domain.market_events import INTERVAL_MS
 from labkit.domain.orders import Fill, OrderIntent, OrderStatus, OrderType, Side, TimeInForce
 from labkit.domain.position import ZERO, quantize_money
+from labkit.domain.symbol_rules import MARGIN_ASSET
 from labkit.errors import AuthenticationFailed, ClockSkew, ExchangeError, RateLimited, RemoteProtocolError
 from labkit.paper.market_board import SymbolBoard
 from labkit.paper.open_interest import PERIODS_MS, open_interest, open_interest_history
 from labkit.paper.order_desk import OrderEntry, refused
 from labkit.paper.weather.turns import funding_hours_now
+from labkit.wire.endpoints import ENDPOINTS, OwnPool, Security, Weight, decode_query
 from labkit.wire.faults import error_body
 from labkit.wire.numbers import parse_decimal
-from labkit.wire.rest import (
-    ENDPOINTS,
-    MARGIN_ASSET,
+from labkit.wire.rest_account import (
     AccountInfo,
     AccountPosition,
     Balance,
     CommissionRate,
-    DepthSnapshot,
-    ExchangeInfo,
-    FundingInfo,
-    FundingRate,
     Income,
     LeverageSet,
     ListenKey,
-    OwnPool,
     PositionRisk,
-    PremiumIndex,
-    RateLimit,
-    Security,
     SymbolConfig,
-    TickerPrice,
-    Weight,
-    decode_query,
     encode_account,
-    encode_agg_trades,
     encode_balance,
     encode_commission_rate,
-    encode_depth_snapshot,
-    encode_exchange_info,
-    encode_funding_info,
-    encode_funding_rate,
     encode_income,
-    encode_klines,
     encode_leverage,
     encode_leverage_bracket,
     encode_listen_key,
-    encode_open_interest,
-    encode_open_interest_history,
     encode_order,
     encode_order_ack,
     encode_orders,
     encode_position_mode,
     encode_position_risk,
     encode_position_risk_v2,
-    encode_premium_index,
-    encode_server_time,
     encode_success,
     encode_symbol_config,
+    encode_user_trades,
+)
+from labkit.wire.rest_market import (
+    DepthSnapshot,
+    ExchangeInfo,
+    FundingInfo,
+    FundingRate,
+    PremiumIndex,
+    RateLimit,
+    TickerPrice,
+    encode_agg_trades,
+    encode_depth_snapshot,
+    encode_exchange_info,
+    encode_funding_info,
+    encode_funding_rate,
+    encode_klines,
+    encode_open_interest,
+    encode_open_interest_history,
+    encode_premium_index,
+    encode_server_time,
     encode_ticker_24hr,
     encode_ticker_book,
     encode_ticker_price,
     encode_trades,
-    encode_user_trades,
 )
 from labkit.wire.signing import verify_signature
 from labkit.wire.transport import HttpRequest, HttpResponse

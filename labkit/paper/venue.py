@@ -18,6 +18,7 @@ from labkit.domain.clock import HOUR_MS, MINUTE_MS, SECOND_MS
 from labkit.domain.market_events import INTERVAL_MS, Bar, DepthDiff, MarkPrice, Quote, Trade
 from labkit.domain.orders import OrderStatus, OrderType
 from labkit.domain.position import ZERO
+from labkit.domain.symbol_rules import MARGIN_ASSET
 from labkit.errors import ListenKeyGone
 from labkit.paper.market_board import SettledFunding, SymbolBoard, combine, depth_diff_between
 from labkit.paper.market_source import MarketSource, SourceEvent
@@ -43,7 +44,6 @@ from labkit.paper.venue_records import (
 from labkit.paper.weather import admin, turns
 from labkit.paper.weather.policy import Weather
 from labkit.paper.weather.script import Script
-from labkit.wire.rest import MARGIN_ASSET
 from labkit.wire.signing import require_verifiable
 from labkit.wire.streams import (
     Ticker,

@@ -27,7 +27,7 @@ from labkit.widgets.views import (
     utc_time,
     words,
 )
-from labkit.wire.rest import Lane
+from labkit.wire.endpoints import Lane
 
 _LEVEL_WORDS = {
     BreakerLevel.NORMAL: "everything is permitted",

@@ -2,8 +2,8 @@
 
 A `Shape` maps field names to the exchange's keys. Decimals travel as digit strings of the strict grammar
 (`wire.numbers`), enums by value, integers and booleans as they are. Unknown keys are ignored when reading;
-`constants` are keys labkit's exchange writes but labkit's client never reads. Used by `wire.rest` and
-`wire.user_data`; the market streams, where speed matters, have structs of their own.
+`constants` are keys labkit's exchange writes but labkit's client never reads. Used by `wire.rest_market`,
+`wire.rest_account` and `wire.user_data`; the market streams, where speed matters, have structs of their own.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 from labkit.domain.market_events import Bar, DepthDiff, MarkPrice, PartialDepth, Quote, Trade
 from labkit.errors import MalformedControl, RemoteProtocolError
 from labkit.wire.numbers import Int64, NumberText, format_decimal
-from labkit.wire.rest import Ticker24h
+from labkit.wire.rest_market import Ticker24h
 from labkit.wire.shapes import UNREADABLE, decode_json, encode_json
 
 # ------------------------------------------------------------------------------------------------------ stream names

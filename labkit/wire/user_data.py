@@ -13,12 +13,12 @@ import msgspec
 from msgspec import Struct
 
 from labkit.domain.orders import Fill, Order, OrderStatus, OrderType, Side, TimeInForce
+from labkit.domain.symbol_rules import MARGIN_ASSET
 from labkit.errors import LocalProtocolError, RemoteProtocolError
 from labkit.wire.numbers import Int64, NumberText, format_decimal
 from labkit.wire.shapes import Shape, decode_json, encode_json
 
 ZERO = Decimal(0)
-MARGIN_ASSET: Final = "USDT"
 _FILLING: Final = ("TRADE", "CALCULATED")
 
 

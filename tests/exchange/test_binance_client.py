@@ -37,7 +37,8 @@ from labkit.exchange.binance_client import BinanceClient
 from labkit.exchange.circuit_breaker import BreakerLevel, LevelChange
 from labkit.exchange.credentials import Credentials
 from labkit.exchange.request_plan import Forecast, planned_calls
-from labkit.wire import rest
+from labkit.wire import rest_account, rest_market
+from labkit.wire.endpoints import ENDPOINTS, Security, decode_query
 from labkit.wire.signing import verify_signature
 from labkit.wire.transport import ConnectionLost, HttpResponse, NotSent
 
@@ -93,15 +94,15 @@ def fill(order_id: int) -> Fill:
 
 
 def ack(client_order_id: str = "lab-1") -> HttpResponse:
-    return HttpResponse(status=200, body=rest.encode_order_ack(order(client_order_id)))
+    return HttpResponse(status=200, body=rest_account.encode_order_ack(order(client_order_id)))
 
 
 def echo_ack(request) -> HttpResponse:
-    return ack(rest.decode_query(request.body)["newClientOrderId"])
+    return ack(decode_query(request.body)["newClientOrderId"])
 
 
 def queried(told: Order) -> HttpResponse:
-    return HttpResponse(status=200, body=rest.encode_order(told, created_ms=START_MS))
+    return HttpResponse(status=200, body=rest_account.encode_order(told, created_ms=START_MS))
 
 
 def ok(body: bytes = b"{}", **headers: str) -> HttpResponse:
@@ -133,7 +134,7 @@ def test_an_order_is_sent_once_signed_and_stamped_with_the_time_of_the_exchange(
     placed = lab.run(story())
     assert placed.status is OrderStatus.FILLED
     _, request = lab.exchange.requests[-1]
-    sent = rest.decode_query(request.body)
+    sent = decode_query(request.body)
     assert request.query == ""
     assert request.headers["X-MBX-APIKEY"] == "canary-key-4242"
     assert sent["timestamp"] == str(START_MS + 1_234 + 3_000)
@@ -181,7 +182,7 @@ def test_one_slow_round_trip_does_not_spoil_the_offset(lab) -> None:
     async def time_of_server(_: object) -> HttpResponse:
         there_ms, back_ms = next(trips)
         await lab.sleep(there_ms)
-        told = ok(rest.encode_server_time(lab.clock.now_ms() + 700))
+        told = ok(rest_market.encode_server_time(lab.clock.now_ms() + 700))
         await lab.sleep(back_ms)
         return told
 
@@ -197,7 +198,7 @@ def test_one_wrong_answer_does_not_spoil_the_offset_however_quick(lab) -> None:
     told = iter([700, 90_000, 700])
 
     async def time_of_server(_: object) -> HttpResponse:
-        return ok(rest.encode_server_time(lab.clock.now_ms() + next(told)))
+        return ok(rest_market.encode_server_time(lab.clock.now_ms() + next(told)))
 
     lab.exchange.on("GET", "/fapi/v1/time", time_of_server)
 
@@ -210,7 +211,7 @@ def test_one_wrong_answer_does_not_spoil_the_offset_however_quick(lab) -> None:
 def test_an_offset_that_the_round_trip_alone_explains_is_none(lab) -> None:
     async def time_of_server(_: object) -> HttpResponse:
         await lab.sleep(900)
-        return ok(rest.encode_server_time(lab.clock.now_ms()))
+        return ok(rest_market.encode_server_time(lab.clock.now_ms()))
 
     lab.exchange.on("GET", "/fapi/v1/time", time_of_server)
 
@@ -346,7 +347,7 @@ def test_an_order_we_refused_ourselves_may_be_tried_again(lab) -> None:
 
 @pytest.mark.parametrize("lost", [NotSent("refused"), ConnectionLost("reset")], ids=["not sent", "lost"])
 def test_an_unsigned_question_is_asked_a_second_time_and_no_third(lab, lost) -> None:
-    lab.exchange.on("GET", "/fapi/v1/time", lost, ok(rest.encode_server_time(1)))
+    lab.exchange.on("GET", "/fapi/v1/time", lost, ok(rest_market.encode_server_time(1)))
     lab.exchange.on("GET", "/fapi/v1/ping", lost)
 
     async def story() -> int:
@@ -440,7 +441,7 @@ def test_an_order_that_only_its_trade_betrays_is_found(lab) -> None:
         return queried(order()) if "orderId=7" in request.query else NO_SUCH_ORDER
 
     lab.exchange.on("GET", ORDER, by_order_id)
-    lab.exchange.on("GET", TRADES, ok(rest.encode_user_trades([fill(7)])))
+    lab.exchange.on("GET", TRADES, ok(rest_account.encode_user_trades([fill(7)])))
 
     async def story() -> Order | None:
         return await lab.client().settle(intent(), START_MS)
@@ -453,7 +454,7 @@ def test_trades_of_other_orders_are_no_evidence(lab) -> None:
         return queried(order("another", 8)) if "orderId=8" in request.query else NO_SUCH_ORDER
 
     lab.exchange.on("GET", ORDER, by_order_id)
-    lab.exchange.on("GET", TRADES, ok(rest.encode_user_trades([fill(8)])))
+    lab.exchange.on("GET", TRADES, ok(rest_account.encode_user_trades([fill(8)])))
 
     async def story() -> Order | None:
         return await lab.client().settle(intent(), START_MS)
@@ -463,7 +464,7 @@ def test_trades_of_other_orders_are_no_evidence(lab) -> None:
 
 def test_a_trade_nobody_can_explain_keeps_the_doubt_alive(lab) -> None:
     lab.exchange.on("GET", ORDER, NO_SUCH_ORDER)
-    lab.exchange.on("GET", TRADES, ok(rest.encode_user_trades([fill(9)])))
+    lab.exchange.on("GET", TRADES, ok(rest_account.encode_user_trades([fill(9)])))
 
     async def story() -> None:
         with pytest.raises(TimeoutError):
@@ -670,7 +671,7 @@ def test_a_dead_exchange_is_left_alone_but_for_closing_and_found_again_by_a_prob
     def time_of_server(_: object) -> HttpResponse:
         if dead:
             raise NotSent("refused")
-        return ok(rest.encode_server_time(lab.clock.now_ms()))
+        return ok(rest_market.encode_server_time(lab.clock.now_ms()))
 
     lab.exchange.on("GET", "/fapi/v1/time", time_of_server)
     lab.exchange.on("POST", ORDER, NotSent("refused"))
@@ -702,7 +703,7 @@ def test_many_tasks_that_find_the_exchange_halted_send_one_probe(lab) -> None:
 
     async def slow_time(_: object) -> HttpResponse:
         await lab.sleep(50)
-        return ok(rest.encode_server_time(lab.clock.now_ms()))
+        return ok(rest_market.encode_server_time(lab.clock.now_ms()))
 
     lab.exchange.on("GET", "/fapi/v1/time", slow_time)
 
@@ -773,7 +774,7 @@ def test_calls_of_one_lane_go_in_the_order_they_came(lab) -> None:
 def test_ten_times_the_allowed_demand_never_passes_the_share_of_the_limit(lab) -> None:
     lab.exchange.on("GET", "/fapi/v1/klines", bars())
     lab.exchange.on("POST", ORDER, echo_ack)
-    weigh = rest.ENDPOINTS["klines"].weight
+    weigh = ENDPOINTS["klines"].weight
 
     async def story() -> int:
         client = lab.client()
@@ -791,7 +792,7 @@ def test_ten_times_the_allowed_demand_never_passes_the_share_of_the_limit(lab) -
     by_minute: dict[int, int] = {}
     for time_ms, request in lab.exchange.requests:
         if request.path == "/fapi/v1/klines":
-            weight = weigh(rest.decode_query(request.query))
+            weight = weigh(decode_query(request.query))
             by_minute[time_ms // 60_000] = by_minute.get(time_ms // 60_000, 0) + weight
     assert max(by_minute.values()) <= 0.8 * 2_400
 
@@ -863,7 +864,7 @@ def test_no_error_path_shows_key_or_secret(lab) -> None:
 D = Decimal
 ASKED = [
     ("ping", (), "ping", b"{}", None),
-    ("server_time", (), "time", rest.encode_server_time(5), 5),
+    ("server_time", (), "time", rest_market.encode_server_time(5), 5),
     ("funding_info", (), "funding_info", b"[]", {}),
     ("premium_indexes", (), "premium_index", b"[]", {}),
     ("ticker_books", (), "ticker_book", b"[]", {}),
@@ -876,45 +877,45 @@ ASKED = [
         ("BTCUSDT",),
         "open_interest",
         b'{"openInterest":"1.5","symbol":"BTCUSDT","time":5}',
-        rest.OpenInterest(symbol="BTCUSDT", open_interest=D("1.5"), time_ms=5),
+        rest_market.OpenInterest(symbol="BTCUSDT", open_interest=D("1.5"), time_ms=5),
     ),
     ("open_interest_history", ("BTCUSDT", "5m", 1, 2, 3), "open_interest_history", b"[]", []),
     ("agg_trades", ("BTCUSDT", 1, 2), "agg_trades", b"[]", []),
     ("funding_rate", ("BTCUSDT", 1, 2, 3), "funding_rate", b"[]", []),
-    ("query_order", ("BTCUSDT", "lab-1"), "query_order", rest.encode_order(order(), created_ms=1), order()),
-    ("open_orders", ("BTCUSDT",), "open_orders", rest.encode_orders([(order(), 1)]), [order()]),
-    ("all_orders", ("BTCUSDT", 1, 2, 3), "all_orders", rest.encode_orders([(order(), 1)]), [order()]),
-    ("user_trades", ("BTCUSDT", 1, 2, 3), "user_trades", rest.encode_user_trades([fill(7)]), [fill(7)]),
-    ("cancel_all_orders", ("BTCUSDT",), "cancel_all_orders", rest.encode_success("done"), None),
+    ("query_order", ("BTCUSDT", "lab-1"), "query_order", rest_account.encode_order(order(), created_ms=1), order()),
+    ("open_orders", ("BTCUSDT",), "open_orders", rest_account.encode_orders([(order(), 1)]), [order()]),
+    ("all_orders", ("BTCUSDT", 1, 2, 3), "all_orders", rest_account.encode_orders([(order(), 1)]), [order()]),
+    ("user_trades", ("BTCUSDT", 1, 2, 3), "user_trades", rest_account.encode_user_trades([fill(7)]), [fill(7)]),
+    ("cancel_all_orders", ("BTCUSDT",), "cancel_all_orders", rest_account.encode_success("done"), None),
     ("balances", (), "balance", b"[]", {}),
     ("positions", ("BTCUSDT",), "position_risk", b"[]", []),
     (
         "set_leverage",
         ("BTCUSDT", 5),
         "leverage",
-        rest.encode_leverage(rest.LeverageSet("BTCUSDT", 5, D(1_000))),
-        rest.LeverageSet("BTCUSDT", 5, D(1_000)),
+        rest_account.encode_leverage(rest_account.LeverageSet("BTCUSDT", 5, D(1_000))),
+        rest_account.LeverageSet("BTCUSDT", 5, D(1_000)),
     ),
-    ("is_hedge_mode", (), "position_mode", rest.encode_position_mode(dual=False), False),
+    ("is_hedge_mode", (), "position_mode", rest_account.encode_position_mode(dual=False), False),
     ("leverage_brackets", ("BTCUSDT",), "leverage_bracket", b"[]", {}),
     (
         "commission_rate",
         ("BTCUSDT",),
         "commission_rate",
-        rest.encode_commission_rate(rest.CommissionRate("BTCUSDT", D("0.0002"), D("0.0005"))),
-        rest.CommissionRate("BTCUSDT", D("0.0002"), D("0.0005")),
+        rest_account.encode_commission_rate(rest_account.CommissionRate("BTCUSDT", D("0.0002"), D("0.0005"))),
+        rest_account.CommissionRate("BTCUSDT", D("0.0002"), D("0.0005")),
     ),
     ("symbol_config", (), "symbol_config", b"[]", {}),
     ("income", ("FUNDING_FEE", "BTCUSDT", 1, 2, 3), "income", b"[]", []),
-    ("create_listen_key", (), "listen_key_create", rest.encode_listen_key(rest.ListenKey("K")), "K"),
-    ("renew_listen_key", (), "listen_key_renew", rest.encode_listen_key(rest.ListenKey("K")), "K"),
+    ("create_listen_key", (), "listen_key_create", rest_account.encode_listen_key(rest_account.ListenKey("K")), "K"),
+    ("renew_listen_key", (), "listen_key_renew", rest_account.encode_listen_key(rest_account.ListenKey("K")), "K"),
     ("close_listen_key", (), "listen_key_close", b"{}", None),
 ]
 
 
 @pytest.mark.parametrize(("method", "key"), [("mark_price_klines", "symbol"), ("index_price_klines", "pair")])
 def test_candles_of_mark_and_index_price_are_read_like_candles(lab, method, key) -> None:
-    path = rest.ENDPOINTS[method].path
+    path = ENDPOINTS[method].path
     lab.exchange.on("GET", path, ok(b'[[0,"100.5","101","99","100.7","0",59999,"0",60,"0","0","0"]]'))
 
     async def story() -> object:
@@ -928,7 +929,7 @@ def test_candles_of_mark_and_index_price_are_read_like_candles(lab, method, key)
 
 @pytest.mark.parametrize(("method", "arguments", "endpoint", "body", "expected"), ASKED, ids=[row[0] for row in ASKED])
 def test_each_method_asks_its_endpoint_and_reads_its_answer(lab, method, arguments, endpoint, body, expected) -> None:
-    asked = rest.ENDPOINTS[endpoint]
+    asked = ENDPOINTS[endpoint]
     lab.exchange.on(asked.method, asked.path, ok(body))
 
     async def story() -> object:
@@ -936,14 +937,14 @@ def test_each_method_asks_its_endpoint_and_reads_its_answer(lab, method, argumen
 
     assert lab.run(story()) == expected
     (_, request) = lab.exchange.requests[-1]
-    assert ("signature" in request.query + request.body) is (asked.security is rest.Security.SIGNED)
-    assert ("X-MBX-APIKEY" in request.headers) is (asked.security is not rest.Security.NONE)
+    assert ("signature" in request.query + request.body) is (asked.security is Security.SIGNED)
+    assert ("X-MBX-APIKEY" in request.headers) is (asked.security is not Security.NONE)
 
 
 @pytest.mark.parametrize("method", ["premium_index", "ticker_book", "ticker_24hr", "ticker_price"])
 def test_an_answer_about_one_symbol_that_holds_none_is_unreadable(lab, method) -> None:
     for name in ("premium_index", "ticker_book", "ticker_24hr", "ticker_price"):
-        lab.exchange.on("GET", rest.ENDPOINTS[name].path, ok(b"[]"))
+        lab.exchange.on("GET", ENDPOINTS[name].path, ok(b"[]"))
 
     async def story() -> None:
         with pytest.raises(RemoteProtocolError):

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from labkit.errors import ConfigError
 from labkit.exchange.credentials import Credentials
-from labkit.wire.rest import encode_query
+from labkit.wire.endpoints import encode_query
 from labkit.wire.signing import verify_signature
 
 KEY, SECRET = "canary-key-4242", "canary-secret-4242"

@@ -12,7 +12,7 @@ import pytest
 from labkit.exchange.binance_client import BinanceClient
 from labkit.exchange.rate_limits import LANE_CEILING
 from labkit.exchange.request_plan import planned_calls
-from labkit.wire.rest import ENDPOINTS, Endpoint, Lane, OwnPool, Security
+from labkit.wire.endpoints import ENDPOINTS, Endpoint, Lane, OwnPool, Security
 
 USES = {
     name: set(re.findall(r'_(?:call|candles)\(\s*"(\w+)"', inspect.getsource(method)))

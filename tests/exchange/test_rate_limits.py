@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from labkit.errors import LocalProtocolError, WouldExceedLimit
 from labkit.exchange.rate_limits import LANE_CEILING, RateLimits
 from labkit.exchange.request_plan import PlannedCalls, planned_calls, planned_candles
-from labkit.wire.rest import Lane, OwnPool, RateLimit
+from labkit.wire.endpoints import Lane, OwnPool
+from labkit.wire.rest_market import RateLimit
 
 NOW = 1_795_375_260_000 + 20_000
 """Twenty seconds into a minute of the exchange."""

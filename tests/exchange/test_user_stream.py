@@ -13,7 +13,7 @@ import pytest
 from labkit.config import ClientConfig
 from labkit.errors import ExchangeUnavailable
 from labkit.exchange.user_stream import LASTING_CONNECTION_MS, LONGEST_BACKOFF_MS, UserStream
-from labkit.wire import rest, user_data
+from labkit.wire import rest_account, user_data
 from labkit.wire.transport import ConnectionLost, HttpResponse, NotSent
 
 KEY_PATH = "/fapi/v1/listenKey"
@@ -99,7 +99,7 @@ class Story:
 
 
 def listen_key(key: str) -> HttpResponse:
-    return HttpResponse(status=200, body=rest.encode_listen_key(rest.ListenKey(key)))
+    return HttpResponse(status=200, body=rest_account.encode_listen_key(rest_account.ListenKey(key)))
 
 
 def leverage_event(leverage: int) -> bytes:

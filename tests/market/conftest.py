@@ -16,7 +16,7 @@ from labkit.edge.clocks import VirtualClock, VirtualTimeLoop, run_in_virtual_tim
 from labkit.market.websocket_monitor import WebSocketMonitor
 from labkit.wire import streams as wire
 from labkit.wire.frames import Frames
-from labkit.wire.rest import DepthSnapshot
+from labkit.wire.rest_market import DepthSnapshot
 from labkit.wire.transport import ConnectionLost, NotSent
 
 START_MS = 1_767_571_200_000

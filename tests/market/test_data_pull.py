@@ -24,7 +24,7 @@ from labkit.market.history_kinds import Series
 from labkit.market.history_source import AGG_TRADES_SPAN_MS, FULL_PAGE
 from labkit.market.lake import Lake
 from labkit.market.lake_rows import Gap
-from labkit.wire.rest import FundingRate, OpenInterestStatistic
+from labkit.wire.rest_market import FundingRate, OpenInterestStatistic
 
 START = moment_ms("2024-10-27")
 HOURS = Series("klines", "BTCUSDT", "1h")

@@ -14,7 +14,7 @@ from labkit.config import MonitorConfig
 from labkit.domain.market_events import DepthDiff
 from labkit.errors import ExchangeUnavailable
 from labkit.wire import streams as wire
-from labkit.wire.rest import DepthSnapshot
+from labkit.wire.rest_market import DepthSnapshot
 
 Play = Callable[..., Any]
 Book = tuple[tuple[tuple[Decimal, Decimal], ...], tuple[tuple[Decimal, Decimal], ...]]

@@ -17,7 +17,7 @@ from labkit.paper.listings import LISTED_BRACKETS, LISTED_RULES
 from labkit.paper.market_source import SourceEvent
 from labkit.paper.venue import Venue
 from labkit.paper.venue_records import VenueJournal
-from labkit.wire.rest import encode_query
+from labkit.wire.endpoints import encode_query
 from labkit.wire.signing import sign_hmac
 from labkit.wire.transport import HttpRequest
 

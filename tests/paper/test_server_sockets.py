@@ -18,7 +18,7 @@ from labkit.edge.clocks import SystemClock
 from labkit.errors import ConfigError, LabkitError
 from labkit.paper.market_simulated import SimulatedMarket
 from labkit.paper.paper_exchange import PaperExchange, resume_ms
-from labkit.wire.rest import encode_query
+from labkit.wire.endpoints import encode_query
 from labkit.wire.signing import sign_hmac
 
 START_MS = 1_767_571_200_000

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from labkit.wire.rest import decode_exchange_info, decode_klines
+from labkit.wire.rest_market import decode_exchange_info, decode_klines
 from labkit.wire.transport import HttpRequest
 
 D = Decimal

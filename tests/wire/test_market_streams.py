@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from labkit.domain.market_events import Bar, DepthDiff, MarkPrice, PartialDepth, Quote, Trade
 from labkit.errors import MalformedControl, RemoteProtocolError
 from labkit.wire import streams
-from labkit.wire.rest import Ticker24h
+from labkit.wire.rest_market import Ticker24h
 from labkit.wire.streams import ControlReply, ControlRequest, ServerShutdown, Ticker, decode_frame, wrap
 
 RECEIVED_NS = 1_795_375_275_570_000_000

@@ -20,8 +20,8 @@ from labkit.domain.market_events import Bar, Quote, Trade
 from labkit.domain.orders import Fill, Order, OrderIntent, OrderStatus, OrderType, Side, TimeInForce
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.errors import RemoteProtocolError
-from labkit.wire import rest
-from labkit.wire.rest import ENDPOINTS, Lane, Security
+from labkit.wire import rest_account, rest_market
+from labkit.wire.endpoints import ENDPOINTS, Lane, Security, order_parameters
 
 # ---------------------------------------------------------------------------------------------------------- endpoints
 
@@ -99,7 +99,7 @@ def test_a_limit_intent_is_sent_with_its_price_and_identity_and_without_its_reas
         time_in_force=TimeInForce.GTX,
         reason="entry",
     )
-    assert rest.order_parameters(intent) == {
+    assert order_parameters(intent) == {
         "symbol": "BTCUSDT",
         "side": "BUY",
         "type": "LIMIT",
@@ -120,7 +120,7 @@ def test_a_market_intent_is_sent_without_price_and_says_when_it_only_reduces() -
         quantity=Decimal("1E+1"),
         reduce_only=True,
     )
-    assert rest.order_parameters(intent) == {
+    assert order_parameters(intent) == {
         "symbol": "BTCUSDT",
         "side": "SELL",
         "type": "MARKET",
@@ -182,69 +182,109 @@ brackets = st.dictionaries(
 )
 
 SINGLE: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], bytes], Callable[[bytes], Any]]] = {
-    "server time": (times, rest.encode_server_time, rest.decode_server_time),
-    "done": (words, rest.encode_success, rest.decode_success),
-    "position mode": (st.booleans(), lambda dual: rest.encode_position_mode(dual=dual), rest.decode_position_mode),
-    "listen key": (any_of(rest.ListenKey), rest.encode_listen_key, rest.decode_listen_key),
+    "server time": (times, rest_market.encode_server_time, rest_market.decode_server_time),
+    "done": (words, rest_account.encode_success, rest_account.decode_success),
+    "position mode": (
+        st.booleans(),
+        lambda dual: rest_account.encode_position_mode(dual=dual),
+        rest_account.decode_position_mode,
+    ),
+    "listen key": (any_of(rest_account.ListenKey), rest_account.encode_listen_key, rest_account.decode_listen_key),
     "exchange info": (
         st.builds(
-            rest.ExchangeInfo,
+            rest_market.ExchangeInfo,
             times,
-            lists_of(any_of(rest.RateLimit)),
+            lists_of(any_of(rest_market.RateLimit)),
             st.lists(rules, max_size=2).map(lambda listed: {each.symbol: each for each in listed}),
         ),
-        rest.encode_exchange_info,
-        rest.decode_exchange_info,
+        rest_market.encode_exchange_info,
+        rest_market.decode_exchange_info,
     ),
     "depth": (
-        st.builds(rest.DepthSnapshot, ids, levels, levels, times, times),
-        rest.encode_depth_snapshot,
-        rest.decode_depth,
+        st.builds(rest_market.DepthSnapshot, ids, levels, levels, times, times),
+        rest_market.encode_depth_snapshot,
+        rest_market.decode_depth,
     ),
     "klines": (
         st.lists(bars, max_size=3),
-        rest.encode_klines,
-        lambda body: rest.decode_klines(body, symbol="BTCUSDT", interval="1m", now_ms=10**13),
+        rest_market.encode_klines,
+        lambda body: rest_market.decode_klines(body, symbol="BTCUSDT", interval="1m", now_ms=10**13),
     ),
     "premium index": (
-        lists_of(any_of(rest.PremiumIndex)),
-        rest.encode_premium_index,
-        rest.decode_premium_index,
+        lists_of(any_of(rest_market.PremiumIndex)),
+        rest_market.encode_premium_index,
+        rest_market.decode_premium_index,
     ),
-    "ticker 24hr": (lists_of(any_of(rest.Ticker24h)), rest.encode_ticker_24hr, rest.decode_ticker_24hr),
-    "ticker price": (lists_of(any_of(rest.TickerPrice)), rest.encode_ticker_price, rest.decode_ticker_price),
-    "ticker book": (lists_of(any_of(Quote, received_ns=received)), rest.encode_ticker_book, rest.decode_ticker_book),
-    "funding rate": (lists_of(any_of(rest.FundingRate)), rest.encode_funding_rate, rest.decode_funding_rate),
-    "funding info": (lists_of(any_of(rest.FundingInfo)), rest.encode_funding_info, rest.decode_funding_info),
-    "open interest": (any_of(rest.OpenInterest), rest.encode_open_interest, rest.decode_open_interest),
+    "ticker 24hr": (
+        lists_of(any_of(rest_market.Ticker24h)),
+        rest_market.encode_ticker_24hr,
+        rest_market.decode_ticker_24hr,
+    ),
+    "ticker price": (
+        lists_of(any_of(rest_market.TickerPrice)),
+        rest_market.encode_ticker_price,
+        rest_market.decode_ticker_price,
+    ),
+    "ticker book": (
+        lists_of(any_of(Quote, received_ns=received)),
+        rest_market.encode_ticker_book,
+        rest_market.decode_ticker_book,
+    ),
+    "funding rate": (
+        lists_of(any_of(rest_market.FundingRate)),
+        rest_market.encode_funding_rate,
+        rest_market.decode_funding_rate,
+    ),
+    "funding info": (
+        lists_of(any_of(rest_market.FundingInfo)),
+        rest_market.encode_funding_info,
+        rest_market.decode_funding_info,
+    ),
+    "open interest": (
+        any_of(rest_market.OpenInterest),
+        rest_market.encode_open_interest,
+        rest_market.decode_open_interest,
+    ),
     "open interest history": (
-        lists_of(any_of(rest.OpenInterestStatistic)),
-        rest.encode_open_interest_history,
-        rest.decode_open_interest_history,
+        lists_of(any_of(rest_market.OpenInterestStatistic)),
+        rest_market.encode_open_interest_history,
+        rest_market.decode_open_interest_history,
     ),
-    "order": (any_orders(), lambda order: rest.encode_order(order, created_ms=1), rest.decode_order),
+    "order": (any_orders(), lambda order: rest_account.encode_order(order, created_ms=1), rest_account.decode_order),
     "orders": (
         lists_of(any_orders()),
-        lambda orders: rest.encode_orders([(order, 1) for order in orders]),
-        rest.decode_orders,
+        lambda orders: rest_account.encode_orders([(order, 1) for order in orders]),
+        rest_account.decode_orders,
     ),
     "user trades": (
         lists_of(any_of(Fill, client_order_id=st.just(""), side=st.sampled_from(Side))),
-        rest.encode_user_trades,
-        rest.decode_user_trades,
+        rest_account.encode_user_trades,
+        rest_account.decode_user_trades,
     ),
     "account": (
-        any_of(rest.AccountInfo, positions=lists_of(any_of(rest.AccountPosition))),
-        rest.encode_account,
-        rest.decode_account,
+        any_of(rest_account.AccountInfo, positions=lists_of(any_of(rest_account.AccountPosition))),
+        rest_account.encode_account,
+        rest_account.decode_account,
     ),
-    "balance": (lists_of(any_of(rest.Balance)), rest.encode_balance, rest.decode_balance),
-    "position risk": (lists_of(any_of(rest.PositionRisk)), rest.encode_position_risk, rest.decode_position_risk),
-    "leverage": (any_of(rest.LeverageSet), rest.encode_leverage, rest.decode_leverage),
-    "symbol config": (lists_of(any_of(rest.SymbolConfig)), rest.encode_symbol_config, rest.decode_symbol_config),
-    "commission rate": (any_of(rest.CommissionRate), rest.encode_commission_rate, rest.decode_commission_rate),
-    "income": (lists_of(any_of(rest.Income)), rest.encode_income, rest.decode_income),
-    "leverage bracket": (brackets, rest.encode_leverage_bracket, rest.decode_leverage_bracket),
+    "balance": (lists_of(any_of(rest_account.Balance)), rest_account.encode_balance, rest_account.decode_balance),
+    "position risk": (
+        lists_of(any_of(rest_account.PositionRisk)),
+        rest_account.encode_position_risk,
+        rest_account.decode_position_risk,
+    ),
+    "leverage": (any_of(rest_account.LeverageSet), rest_account.encode_leverage, rest_account.decode_leverage),
+    "symbol config": (
+        lists_of(any_of(rest_account.SymbolConfig)),
+        rest_account.encode_symbol_config,
+        rest_account.decode_symbol_config,
+    ),
+    "commission rate": (
+        any_of(rest_account.CommissionRate),
+        rest_account.encode_commission_rate,
+        rest_account.decode_commission_rate,
+    ),
+    "income": (lists_of(any_of(rest_account.Income)), rest_account.encode_income, rest_account.decode_income),
+    "leverage bracket": (brackets, rest_account.encode_leverage_bracket, rest_account.decode_leverage_bracket),
 }
 replies = pytest.mark.parametrize("reply", SINGLE)
 
@@ -286,40 +326,40 @@ def test_what_is_not_the_reply_is_refused(reply: str, body: bytes) -> None:
 @given(lists_of(any_of(Trade, symbol=st.just("BTCUSDT"), received_ns=received)))
 def test_trades_survive_the_wire_but_for_their_second_time(trades: tuple[Trade, ...]) -> None:
     told = [msgspec.structs.replace(trade, event_time_ms=trade.trade_time_ms) for trade in trades]
-    assert rest.decode_trades(rest.encode_trades(trades), symbol="BTCUSDT") == told
-    assert rest.decode_agg_trades(rest.encode_agg_trades(trades), symbol="BTCUSDT") == told
+    assert rest_market.decode_trades(rest_market.encode_trades(trades), symbol="BTCUSDT") == told
+    assert rest_market.decode_agg_trades(rest_market.encode_agg_trades(trades), symbol="BTCUSDT") == told
 
 
-@given(any_of(rest.PremiumIndex))
-def test_one_struct_makes_an_object_and_reads_back_as_one(told: rest.PremiumIndex) -> None:
-    body = rest.encode_premium_index(told)
+@given(any_of(rest_market.PremiumIndex))
+def test_one_struct_makes_an_object_and_reads_back_as_one(told: rest_market.PremiumIndex) -> None:
+    body = rest_market.encode_premium_index(told)
     assert body.startswith(b"{")
-    assert rest.decode_premium_index(body) == (told,)
+    assert rest_market.decode_premium_index(body) == (told,)
 
 
 @given(any_orders())
 def test_an_acknowledgement_tells_no_average_price(order: Order) -> None:
-    body = rest.encode_order_ack(order)
+    body = rest_account.encode_order_ack(order)
     assert json.loads(body).keys().isdisjoint({"avgPrice", "cumQuote", "cumBase"})
-    assert rest.decode_order(body) == msgspec.structs.replace(order, average_price=Decimal(0))
+    assert rest_account.decode_order(body) == msgspec.structs.replace(order, average_price=Decimal(0))
 
 
 def test_a_candle_is_closed_once_its_close_time_is_past() -> None:
     row = '[1000,"1","2","0.5","1.5","10",1999,"15",3,"4","6","0"]'
     for now_ms, closed in ((1999, False), (2000, True)):
-        (bar,) = rest.decode_klines(f"[{row}]".encode(), symbol="BTCUSDT", interval="1m", now_ms=now_ms)
+        (bar,) = rest_market.decode_klines(f"[{row}]".encode(), symbol="BTCUSDT", interval="1m", now_ms=now_ms)
         assert bar.closed is closed
 
 
 def test_success_is_understood_as_number_and_as_text() -> None:
-    assert rest.decode_success(b'{"code":200,"msg":"success"}') == "success"
-    assert rest.decode_success(b'{"code":"200","msg":"success"}') == "success"
+    assert rest_account.decode_success(b'{"code":200,"msg":"success"}') == "success"
+    assert rest_account.decode_success(b'{"code":"200","msg":"success"}') == "success"
 
 
 def test_bracket_numbers_are_read_to_the_last_digit() -> None:
     body = b"""{"symbol":"BTCUSDT","notionalCoef":1.5,"brackets":[{"bracket":1,"initialLeverage":150,
         "notionalCap":300000,"notionalFloor":0,"maintMarginRatio":0.0065,"cum":0.1}]}"""
-    assert rest.decode_leverage_bracket(body) == {
+    assert rest_account.decode_leverage_bracket(body) == {
         "BTCUSDT": (LeverageBracket(1, 150, Decimal(0), Decimal(300000), Decimal("0.0065"), Decimal("0.1")),)
     }
 
@@ -329,17 +369,17 @@ def test_an_absurd_bracket_is_refused(absurd: str) -> None:
     body = """{"symbol":"BTCUSDT","brackets":[{"bracket":1,"initialLeverage":150,"notionalCap":300000,
         "notionalFloor":0,"maintMarginRatio":0.0065,"cum":ABSURD}]}"""
     with pytest.raises(RemoteProtocolError):
-        rest.decode_leverage_bracket(body.replace("ABSURD", absurd).encode())
+        rest_account.decode_leverage_bracket(body.replace("ABSURD", absurd).encode())
 
 
 def test_brackets_are_written_as_json_numbers_without_exponent() -> None:
     table = (LeverageBracket(1, 150, Decimal(0), Decimal("3E+5"), Decimal("0.004"), Decimal(0)),)
-    body = rest.encode_leverage_bracket({"BTCUSDT": table})
+    body = rest_account.encode_leverage_bracket({"BTCUSDT": table})
     assert b'"notionalCap":300000,' in body
 
 
 def test_an_interval_knows_its_length() -> None:
-    assert rest.RateLimit("ORDERS", "SECOND", 10, 300).interval_ms == 10_000
+    assert rest_market.RateLimit("ORDERS", "SECOND", 10, 300).interval_ms == 10_000
 
 
 # ---------------------------------------------------------------------------------------------------- outside witness
@@ -397,9 +437,9 @@ USER_TRADE = """[{"buyer":true,"commission":"3.64800000","commissionAsset":"USDT
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        pytest.param(rest.encode_order_ack(ORDER), ACK, id="acknowledgement"),
-        pytest.param(rest.encode_order(ORDER, created_ms=1795375276900), QUERIED, id="query"),
-        pytest.param(rest.encode_user_trades([FILL]), USER_TRADE, id="own trade"),
+        pytest.param(rest_account.encode_order_ack(ORDER), ACK, id="acknowledgement"),
+        pytest.param(rest_account.encode_order(ORDER, created_ms=1795375276900), QUERIED, id="query"),
+        pytest.param(rest_account.encode_user_trades([FILL]), USER_TRADE, id="own trade"),
     ],
 )
 def test_our_order_replies_are_what_the_protocol_shows(ours: bytes, theirs: str) -> None:
@@ -408,16 +448,16 @@ def test_our_order_replies_are_what_the_protocol_shows(ours: bytes, theirs: str)
 
 def test_an_account_reply_has_every_key_of_the_protocol() -> None:
     zero = Decimal(0)
-    account = rest.AccountInfo(
+    account = rest_account.AccountInfo(
         wallet_balance=zero,
         unrealized_pnl=zero,
         margin_balance=zero,
         maintenance_margin=zero,
         initial_margin=zero,
         available_balance=zero,
-        positions=(rest.AccountPosition(symbol="BTCUSDT", quantity=zero, unrealized_pnl=zero),),
+        positions=(rest_account.AccountPosition(symbol="BTCUSDT", quantity=zero, unrealized_pnl=zero),),
     )
-    told = json.loads(rest.encode_account(account, update_time_ms=1))
+    told = json.loads(rest_account.encode_account(account, update_time_ms=1))
     assert " ".join(told) == (
         "totalInitialMargin totalMaintMargin totalWalletBalance totalUnrealizedProfit totalMarginBalance "
         "totalPositionInitialMargin totalOpenOrderInitialMargin totalCrossWalletBalance totalCrossUnPnl "
@@ -447,33 +487,41 @@ def first(value: Any) -> Any:
 @pytest.mark.parametrize(
     ("name", "decode", "encode"),
     [
-        ("balance", rest.decode_balance, rest.encode_balance),
-        ("order_response", rest.decode_order, lambda order: rest.encode_order(order, created_ms=1)),
-        ("http_futures_account_symbol_config", rest.decode_symbol_config, rest.encode_symbol_config),
-        ("http_futures_account_trades", rest.decode_user_trades, rest.encode_user_trades),
-        ("http_futures_market_book_ticker", rest.decode_ticker_book, rest.encode_ticker_book),
-        ("http_futures_market_depth", rest.decode_depth, rest.encode_depth_snapshot),
-        ("http_futures_market_open_interest", rest.decode_open_interest, rest.encode_open_interest),
-        ("http_futures_market_funding_rate", rest.decode_funding_rate, rest.encode_funding_rate),
+        ("balance", rest_account.decode_balance, rest_account.encode_balance),
+        ("order_response", rest_account.decode_order, lambda order: rest_account.encode_order(order, created_ms=1)),
+        ("http_futures_account_symbol_config", rest_account.decode_symbol_config, rest_account.encode_symbol_config),
+        ("http_futures_account_trades", rest_account.decode_user_trades, rest_account.encode_user_trades),
+        ("http_futures_market_book_ticker", rest_market.decode_ticker_book, rest_market.encode_ticker_book),
+        ("http_futures_market_depth", rest_market.decode_depth, rest_market.encode_depth_snapshot),
+        ("http_futures_market_open_interest", rest_market.decode_open_interest, rest_market.encode_open_interest),
+        ("http_futures_market_funding_rate", rest_market.decode_funding_rate, rest_market.encode_funding_rate),
         (
             "http_futures_market_klines",
-            lambda body: rest.decode_klines(body, symbol="X", interval="1w", now_ms=0),
-            rest.encode_klines,
+            lambda body: rest_market.decode_klines(body, symbol="X", interval="1w", now_ms=0),
+            rest_market.encode_klines,
         ),
-        ("http_futures_market_premium_index", rest.decode_premium_index, rest.encode_premium_index),
-        ("http_futures_market_ticker_24hr", rest.decode_ticker_24hr, rest.encode_ticker_24hr),
-        ("http_futures_market_ticker_price", rest.decode_ticker_price, rest.encode_ticker_price),
-        ("http_futures_market_trades", lambda body: rest.decode_trades(body, symbol="X"), rest.encode_trades),
+        ("http_futures_market_premium_index", rest_market.decode_premium_index, rest_market.encode_premium_index),
+        ("http_futures_market_ticker_24hr", rest_market.decode_ticker_24hr, rest_market.encode_ticker_24hr),
+        ("http_futures_market_ticker_price", rest_market.decode_ticker_price, rest_market.encode_ticker_price),
+        (
+            "http_futures_market_trades",
+            lambda body: rest_market.decode_trades(body, symbol="X"),
+            rest_market.encode_trades,
+        ),
         (
             "http_futures_market_agg_trades",
-            lambda body: rest.decode_agg_trades(body, symbol="X"),
-            rest.encode_agg_trades,
+            lambda body: rest_market.decode_agg_trades(body, symbol="X"),
+            rest_market.encode_agg_trades,
         ),
-        ("http_futures_wallet_commission_rate_btcusdt", rest.decode_commission_rate, rest.encode_commission_rate),
+        (
+            "http_futures_wallet_commission_rate_btcusdt",
+            rest_account.decode_commission_rate,
+            rest_account.encode_commission_rate,
+        ),
         (
             "http_futures_account_position_side_dual",
-            rest.decode_position_mode,
-            lambda d: rest.encode_position_mode(dual=d),
+            rest_account.decode_position_mode,
+            lambda d: rest_account.encode_position_mode(dual=d),
         ),
     ],
 )
@@ -492,7 +540,7 @@ def test_a_documented_reply_is_read_and_ours_has_its_keys_and_types(
 
 @pytest.mark.real_data
 def test_the_documented_account_of_version_two_is_read_too(samples: dict[str, Any]) -> None:
-    account = rest.decode_account(json.dumps(samples["account_info_v2"]).encode())
+    account = rest_account.decode_account(json.dumps(samples["account_info_v2"]).encode())
     assert account.wallet_balance == Decimal("23.72469206")
     assert [position.symbol for position in account.positions] == ["BTCUSDT"]
 
@@ -500,9 +548,9 @@ def test_the_documented_account_of_version_two_is_read_too(samples: dict[str, An
 @pytest.mark.real_data
 def test_our_position_reply_of_version_two_is_the_documented_one(samples: dict[str, Any]) -> None:
     sample = samples["position_risk"]
-    (position,) = rest.decode_position_risk(json.dumps(sample).encode())
-    config = rest.SymbolConfig("BTCUSDT", "CROSSED", 20, Decimal(250000))
-    assert json.loads(rest.encode_position_risk_v2([(position, config)])) == sample
+    (position,) = rest_account.decode_position_risk(json.dumps(sample).encode())
+    config = rest_account.SymbolConfig("BTCUSDT", "CROSSED", 20, Decimal(250000))
+    assert json.loads(rest_account.encode_position_risk_v2([(position, config)])) == sample
 
 
 @pytest.mark.real_data
@@ -510,7 +558,7 @@ def test_our_position_reply_of_version_two_is_the_documented_one(samples: dict[s
 def test_a_recorded_exchange_info_is_read_and_ours_has_its_keys_and_types(real_data: Path, name: str) -> None:
     body = gzip.decompress((real_data / "rest" / f"{name}.json.gz").read_bytes())
     told = json.loads(body)
-    info = rest.decode_exchange_info(body)
+    info = rest_market.decode_exchange_info(body)
     listed = {symbol["symbol"] for symbol in told["symbols"] if symbol["contractType"] == "PERPETUAL"}
     assert set(info.symbols) == listed
     assert {(limit.kind, limit.interval_ms) for limit in info.rate_limits} == {
@@ -518,8 +566,8 @@ def test_a_recorded_exchange_info_is_read_and_ours_has_its_keys_and_types(real_d
         ("ORDERS", 60_000),
         ("ORDERS", 10_000),
     }
-    ours = json.loads(rest.encode_exchange_info(info))
-    assert rest.decode_exchange_info(json.dumps(ours).encode()) == info
+    ours = json.loads(rest_market.encode_exchange_info(info))
+    assert rest_market.decode_exchange_info(json.dumps(ours).encode()) == info
     assert told.keys() == ours.keys()
     theirs_first, ours_first = told["symbols"][0], ours["symbols"][0]
     assert theirs_first.keys() - {"settlePlan"} <= ours_first.keys()
@@ -535,7 +583,7 @@ def test_a_recorded_exchange_info_is_read_and_ours_has_its_keys_and_types(real_d
 @pytest.mark.real_data
 def test_the_recorded_rules_of_bitcoin_are_read(real_data: Path) -> None:
     body = gzip.decompress((real_data / "rest" / "fapi-exchangeInfo-TESTNET-20251022.json.gz").read_bytes())
-    assert rest.decode_exchange_info(body).symbols["BTCUSDT"] == SymbolRules(
+    assert rest_market.decode_exchange_info(body).symbols["BTCUSDT"] == SymbolRules(
         symbol="BTCUSDT",
         base_asset="BTC",
         quote_asset="USDT",
@@ -557,10 +605,10 @@ def test_the_recorded_rules_of_bitcoin_are_read(real_data: Path) -> None:
 @pytest.mark.parametrize("name", ["fapi-leverageBracket-202308", "fapi-leverageBracket-202410"])
 def test_recorded_brackets_are_read_and_ours_have_their_keys_and_types(real_data: Path, name: str) -> None:
     body = gzip.decompress((real_data / "rest" / f"{name}.json.gz").read_bytes())
-    tables = rest.decode_leverage_bracket(body)
+    tables = rest_account.decode_leverage_bracket(body)
     told = json.loads(body)
     assert len(tables) == len(told)
-    ours = json.loads(rest.encode_leverage_bracket(tables))
+    ours = json.loads(rest_account.encode_leverage_bracket(tables))
     assert ours[0].keys() == told[0].keys()
     for our_table, their_table in zip(ours, told, strict=True):
         for our_row, their_row in zip(our_table["brackets"], their_table["brackets"], strict=True):
@@ -575,8 +623,8 @@ def test_recorded_order_answers_are_read_and_our_acknowledgement_has_their_keys(
         for body in entry["body"] if isinstance(entry["body"], list) else [entry["body"]]:
             if "code" in body or isinstance(body["orderId"], str):
                 continue
-            order = rest.decode_order(json.dumps(body).encode())
-            ours = json.loads(rest.encode_order_ack(order))
+            order = rest_account.decode_order(json.dumps(body).encode())
+            ours = json.loads(rest_account.encode_order_ack(order))
             # Acknowledgements lost these two in mid-2026.
             assert body.keys() - {"avgPrice", "cumQuote"} <= ours.keys()
             assert all(type(ours[key]) is type(body[key]) for key in ours.keys() & body.keys())
@@ -588,6 +636,6 @@ def test_recorded_order_answers_are_read_and_our_acknowledgement_has_their_keys(
 def test_recorded_order_books_are_read(real_data: Path) -> None:
     for path in sorted((real_data / "rest").glob("fapi-depth1000-*.json.gz")):
         body = gzip.decompress(path.read_bytes())
-        book = rest.decode_depth(body)
+        book = rest_market.decode_depth(body)
         assert book.bids[0][0] < book.asks[0][0]
-        assert json.loads(rest.encode_depth_snapshot(book)) == json.loads(body)
+        assert json.loads(rest_market.encode_depth_snapshot(book)) == json.loads(body)

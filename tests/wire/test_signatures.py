@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.errors import ConfigError
-from labkit.wire.rest import decode_query, encode_query
+from labkit.wire.endpoints import decode_query, encode_query
 from labkit.wire.signing import make_signer, require_verifiable, sign_hmac, verify_signature
 
 SECRET = "2b5eb11e18796d12d88f13dc27dbbd02c2cc51ff7059765ed9821957d82bb4d9"

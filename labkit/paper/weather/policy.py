@@ -27,8 +27,8 @@ from labkit.paper.weather.frames import (
     without_the_young,
 )
 from labkit.paper.weather.script import Script, Spell
+from labkit.wire.endpoints import decode_query
 from labkit.wire.faults import error_body
-from labkit.wire.rest import decode_query
 from labkit.wire.transport import HttpRequest, HttpResponse
 
 KEPT_STRIKES = 10_000
