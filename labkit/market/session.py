@@ -37,6 +37,9 @@ RETIRE_AFTER_MS = 1_000
 ROTATIONS_APART_MS = 10_000
 ROTATION_SPREAD = 1 / 92
 """A connection is rotated earlier by up to this part of its life, drawn for each: of 23 hours, a quarter of one."""
+SILENT_SHARE = 0.8
+"""A connection is called silent after this part of the time a quote stays usable: its successor is then under way
+before the first quote grows stale."""
 QUIET_DOUBLINGS = 7
 """A silent symbol is subscribed again after 1, 2, 4, … times the staleness limit, up to 2 to the power of this."""
 
@@ -154,6 +157,7 @@ class MarketSession:
 
     def __init__(self, config: MonitorConfig, *, patience: float = 1.0, seed: int = 0) -> None:
         self._stale_ms = round(config.stale_after_ms * patience)
+        self._silent_ms = round(SILENT_SHARE * self._stale_ms)
         self._open_timeout_ms = round(config.open_timeout_ms * patience)
         self._backoff_first_ms = config.backoff_first_ms * patience
         self._backoff_cap_ms = config.backoff_cap_ms * patience
@@ -325,7 +329,7 @@ class MarketSession:
                 continue
             is_left_alone = successor is None and slot.retry_at_ms is None
             if is_left_alone or slot.reported is not False:
-                deadlines.append(self._heard_ms(current) + self._stale_ms)
+                deadlines.append(self._heard_ms(current) + self._silent_ms)
             if is_left_alone and current.state is _State.LIVE:
                 deadlines.append(max(current.opened_ms + current.rotate_after_ms, self._next_rotation_ms))
                 if current.is_leaving:
@@ -493,7 +497,7 @@ class MarketSession:
         if current is None or current.state is _State.OPENING:
             return
         silent_ms = now_ms - self._heard_ms(current)
-        if silent_ms < self._stale_ms:
+        if silent_ms < self._silent_ms:
             return
         self._report_unhealthy(slot, f"no timely data for {silent_ms} ms")
         if slot.successor is None and slot.retry_at_ms is None:
