@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from labkit.trader.promotion import PromotionRule
     from labkit.widgets.health_panel import HealthPanel
     from labkit.widgets.live_monitor import LiveMonitor
-    from labkit.widgets.position_table import PositionTable
+    from labkit.widgets.position_inspector import PositionInspector
     from labkit.widgets.why import Why
 
 T = TypeVar("T")
@@ -378,11 +378,11 @@ class Lab:
 
         return LiveMonitor(self)
 
-    def inspector(self) -> PositionTable:
+    def inspector(self) -> PositionInspector:
         """The table of open positions with its Close buttons."""
-        from labkit.widgets.position_table import PositionTable
+        from labkit.widgets.position_inspector import PositionInspector
 
-        return PositionTable(self)
+        return PositionInspector(self)
 
     def health(self) -> HealthPanel:
         """The health panel: breaker, limits, connections, faults on demand, and a button that closes everything."""

@@ -13,7 +13,7 @@ from labkit.errors import LabkitError
 from labkit.paper.truth_table import IntentTruth
 from labkit.widgets.health_view import HealthView, health_html, health_view
 from labkit.widgets.snapshot_widget import SnapshotWidget, static_text
-from labkit.widgets.views import LabLike, clock_of
+from labkit.widgets.view_parts import LabLike, clock_of
 
 
 class WeatherLike(Protocol):

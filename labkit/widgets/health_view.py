@@ -16,7 +16,7 @@ from labkit.exchange.circuit_breaker import WORST_LEVEL_FOR, Action, BreakerLeve
 from labkit.exchange.rate_limits import LANE_CEILING
 from labkit.paper.truth_table import IntentTruth
 from labkit.paper.weather.script import WEATHERS
-from labkit.widgets.views import (
+from labkit.widgets.view_parts import (
     NOTHING,
     Clock,
     Figure,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from labkit.domain.snapshot import Snapshot
 from labkit.widgets.snapshot_widget import SnapshotWidget, static_text
-from labkit.widgets.views import MonitorView, clock_of, monitor_html, monitor_view
+from labkit.widgets.view_parts import clock_of
+from labkit.widgets.views import MonitorView, monitor_html, monitor_view
 
 
 class LiveMonitor(SnapshotWidget):

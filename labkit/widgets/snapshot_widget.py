@@ -23,7 +23,7 @@ from labkit.domain.snapshot import Snapshot
 from labkit.edge.clocks import SystemClock
 from labkit.errors import LabkitError
 from labkit.widgets.frames import FrameSequence, Keyframe, Pace, Patch
-from labkit.widgets.views import LabLike, clock_of
+from labkit.widgets.view_parts import LabLike, clock_of
 
 
 def static_text(*names: str) -> str:

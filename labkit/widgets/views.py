@@ -9,11 +9,7 @@ business. Called by the widgets; knows none of them.
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Protocol
 
 import msgspec
 
@@ -23,25 +19,32 @@ from labkit.domain.snapshot import (
     BreakerRow,
     EventRow,
     LearningRow,
-    PositionRow,
     Snapshot,
     StreamRow,
     SymbolRow,
 )
+from labkit.widgets.position_view import PositionLine, position_lines, positions_table
+from labkit.widgets.view_parts import (
+    NOTHING,
+    Clock,
+    Figure,
+    Header,
+    basis_points,
+    header_of,
+    money,
+    page_head,
+    page_table,
+    percent,
+    price,
+    price_places,
+    signed,
+    signed_money,
+    tone_of,
+    utc_time,
+    words,
+)
 
-MINUS = "−"
-NOTHING = "–"
 EVENTS_SHOWN = 40
-
-FINAL_STATES = frozenset({"stopped", "failed"})
-_STATE_TONES = {
-    "running": "good",
-    "starting": "warn",
-    "warming_up": "warn",
-    "stopping": "warn",
-    "stopped": "muted",
-    "failed": "bad",
-}
 _BREAKER_TONES = {"NORMAL": "good", "CAUTIOUS": "warn", "REDUCE_ONLY": "warn", "HALTED": "bad"}
 _HEALTHY_STREAM_STATES = frozenset({"live", "rotating", "connected"})
 _SEVERITY_TONES = {"info": "", "warning": "warn", "alarm": "bad"}
@@ -52,50 +55,6 @@ _ACTION_WORDS = {
     Action.HOLD: ("hold", "muted"),
     Action.REFUSE: ("no trade", "muted"),
 }
-
-
-class LabLike(Protocol):
-    """The little of a lab a widget needs: looking at it, and four wishes."""
-
-    def snapshot(self) -> Snapshot: ...
-
-    def close_position(self, symbol: str, quantity: Decimal | None = None) -> None:
-        """Ask for `symbol` to be closed (`quantity` of it if given). Raises `LabkitError` with a plain reason."""
-        ...
-
-    def pause_entries(self, reason: str) -> None: ...
-
-    def resume_entries(self) -> None: ...
-
-
-class Clock(msgspec.Struct, frozen=True):
-    """Market time of a view (0 if not known yet), and how fast it runs on (0 if the browser must not count on)."""
-
-    time_ms: int
-    speed: float
-
-
-class Header(msgspec.Struct, frozen=True, kw_only=True):
-    market: str
-    disclosure: str
-    pace: str
-    """How much faster than life, in words; empty at the speed of life."""
-    state: str
-    state_detail: str
-    state_tone: str
-    final: bool
-    """True if nothing will ever change again: silence is then no fault."""
-    entries_paused: str
-
-
-class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """One labelled number of the account line."""
-
-    key: str
-    label: str
-    text: str
-    tone: str = ""
-    title: str = ""
 
 
 class Chip(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,32 +83,6 @@ class SymbolLine(msgspec.Struct, frozen=True, kw_only=True):
     liquidity: float
     quoted_ms: int | None
     problem: str
-
-
-class PositionLine(msgspec.Struct, frozen=True, kw_only=True):
-    key: str
-    side: str
-    side_tone: str
-    quantity: str
-    entry: str
-    now: str
-    """What closing now would pay."""
-    mark: str
-    pnl: str
-    pnl_percent: str
-    pnl_tone: str
-    stop: str
-    target: str
-    trailing: str
-    liquidation: str
-    progress: float | None
-    """Where the price stands between stop (0) and target (1)."""
-    entry_mark: float | None
-    """Where the entry price stands on the same way."""
-    opened_ms: int
-    due_ms: int | None
-    reason: str
-    closing: bool
 
 
 class DecisionLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,14 +114,6 @@ class MonitorView(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[EventLine, ...]
 
 
-class PositionsView(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the table of positions shows."""
-
-    header: Header
-    total: Figure
-    positions: tuple[PositionLine, ...]
-
-
 def monitor_view(snapshot: Snapshot) -> MonitorView:
     """The live monitor's view of one moment."""
     return MonitorView(
@@ -200,44 +125,6 @@ def monitor_view(snapshot: Snapshot) -> MonitorView:
         decisions=decision_lines(snapshot.decisions),
         events=event_lines(snapshot.events),
     )
-
-
-def positions_view(snapshot: Snapshot) -> PositionsView:
-    """The position table's view of one moment."""
-    total = sum((row.unrealized_pnl for row in snapshot.positions), Decimal(0))
-    return PositionsView(
-        header=header_of(snapshot),
-        total=Figure(key="total", label="Unrealised PnL", text=signed_money(total), tone=tone_of(total)),
-        positions=position_lines(snapshot),
-    )
-
-
-def clock_of(snapshot: Snapshot) -> Clock:
-    """Market time to count on from; it stands still in a lab that has ended or runs in virtual time."""
-    runs = snapshot.time_ms > 0 and snapshot.state not in FINAL_STATES and math.isfinite(snapshot.speed)
-    return Clock(snapshot.time_ms, snapshot.speed if runs else 0.0)
-
-
-def header_of(snapshot: Snapshot) -> Header:
-    return Header(
-        market=snapshot.market,
-        disclosure=snapshot.disclosure,
-        pace=pace_in_words(snapshot.speed),
-        state=words(snapshot.state),
-        state_detail=snapshot.state_detail,
-        state_tone=_STATE_TONES.get(snapshot.state, "warn"),
-        final=snapshot.state in FINAL_STATES,
-        entries_paused=snapshot.entries_paused,
-    )
-
-
-def pace_in_words(speed: float) -> str:
-    """`30× faster than life`; empty at speed 1."""
-    if not math.isfinite(speed):
-        return "as fast as possible"
-    if speed == 1:
-        return ""
-    return f"{speed:g}× faster than life" if speed > 1 else f"{1 / speed:g}× slower than life"
 
 
 def account_figures(account: AccountRow | None) -> tuple[Figure, ...]:
@@ -352,52 +239,6 @@ def symbol_line(row: SymbolRow, time_ms: int) -> SymbolLine:
     )
 
 
-def position_lines(snapshot: Snapshot) -> tuple[PositionLine, ...]:
-    """The open positions, largest winner and loser findable by name: in the order of the snapshot."""
-    places = {row.symbol: price_places(row) for row in snapshot.symbols}
-    return tuple(_position_line(row, places.get(row.symbol, 2)) for row in snapshot.positions)
-
-
-def _position_line(row: PositionRow, places: int) -> PositionLine:
-    is_long = row.quantity > 0
-    cost = abs(row.quantity * row.entry_price)
-    stop = row.stop_price if row.trailing_stop_price is None else _nearer_stop(row, is_long=is_long)
-    return PositionLine(
-        key=row.symbol,
-        side="long" if is_long else "short",
-        side_tone="good" if is_long else "bad",
-        quantity=f"{abs(row.quantity).normalize():,f}",
-        entry=price(row.entry_price, places),
-        now=price(row.exit_price, places),
-        mark=price(row.mark_price, places),
-        pnl=signed_money(row.unrealized_pnl),
-        pnl_percent=signed(float(row.unrealized_pnl / cost) * 100, 2) + " %" if cost else "",
-        pnl_tone=tone_of(row.unrealized_pnl),
-        stop=price(row.stop_price, places),
-        target=price(row.target_price, places),
-        trailing=price(row.trailing_stop_price, places),
-        liquidation=price(row.liquidation_price, places),
-        progress=_way(row.exit_price, stop, row.target_price),
-        entry_mark=_way(row.entry_price, stop, row.target_price),
-        opened_ms=row.opened_ms,
-        due_ms=row.due_ms,
-        reason=words(row.entry_reason),
-        closing=row.closing,
-    )
-
-
-def _nearer_stop(row: PositionRow, *, is_long: bool) -> Decimal | None:
-    stops = [stop for stop in (row.stop_price, row.trailing_stop_price) if stop is not None]
-    return max(stops) if is_long else min(stops)
-
-
-def _way(at: Decimal | None, stop: Decimal | None, target: Decimal | None) -> float | None:
-    """How far `at` is on the way from stop to target, within [0, 1]; the same for long and short."""
-    if at is None or stop is None or target is None or stop == target:
-        return None
-    return round(min(1.0, max(0.0, float((at - stop) / (target - stop)))), 3)
-
-
 def decision_lines(decisions: Iterable[Decision]) -> tuple[DecisionLine, ...]:
     """The latest decision of each symbol, newest first."""
     newest_first = sorted(decisions, key=lambda decision: (-decision.time_ms, decision.symbol))
@@ -439,61 +280,6 @@ def event_lines(events: Sequence[EventRow]) -> tuple[EventLine, ...]:
     return tuple(lines.values())
 
 
-def price_places(row: SymbolRow) -> int:
-    """Decimals this symbol is quoted in, judged by its bid and ask."""
-    return max((_places(value) for value in (row.bid_price, row.ask_price) if value is not None), default=2)
-
-
-def _places(value: Decimal) -> int:
-    exponent = value.as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else 0
-
-
-def price(value: Decimal | None, places: int) -> str:
-    return NOTHING if value is None else f"{value:,.{places}f}"
-
-
-def money(amount: Decimal) -> str:
-    """An amount in quote asset, two decimals."""
-    return f"{amount:,.2f}".replace("-", MINUS)
-
-
-def signed_money(amount: Decimal) -> str:
-    """The same with its sign; what rounds to nothing has none."""
-    text = f"{amount:+,.2f}"
-    return text[1:] if text in ("+0.00", "-0.00") else text.replace("-", MINUS)
-
-
-def signed(value: float, places: int) -> str:
-    text = f"{value:+.{places}f}"
-    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
-
-
-def percent(fraction: float) -> str:
-    return f"{fraction * 100:.1f} %".replace("-", MINUS)
-
-
-def basis_points(fraction: float) -> str:
-    return f"{fraction * 10_000:.1f}".replace("-", MINUS)
-
-
-def tone_of(value: Decimal | float) -> str:
-    return "good" if value > 0 else "bad" if value < 0 else ""
-
-
-def words(name: str) -> str:
-    """A name of the code as words of a sentence: `warming_up` → `warming up`."""
-    return name.replace("_", " ")
-
-
-def utc_time(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%H:%M:%S")
-
-
-def utc_date_time(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 def monitor_html(view: MonitorView, clock: Clock) -> str:
     """The live monitor as plain HTML without script, for a saved notebook, nbconvert and code hosts."""
     figures = " &nbsp; ".join(f"{html.escape(each.label)} <b>{html.escape(each.text)}</b>" for each in view.account)
@@ -509,47 +295,6 @@ def monitor_html(view: MonitorView, clock: Clock) -> str:
     return (
         page_head("Live monitor", view.header, clock)
         + f"<p>{figures}</p><p>{chips}</p>{symbols}"
-        + (_positions_table(view.positions) if view.positions else "<p>No open position.</p>")
+        + (positions_table(view.positions) if view.positions else "<p>No open position.</p>")
         + (decisions if view.decisions else "")
     )
-
-
-def positions_html(view: PositionsView, clock: Clock) -> str:
-    """The position table as plain HTML without script or buttons."""
-    return page_head("Positions", view.header, clock) + (
-        _positions_table(view.positions) if view.positions else "<p>No open position.</p>"
-    )
-
-
-def page_head(title: str, header: Header, clock: Clock) -> str:
-    """The first lines of any widget as plain HTML."""
-    facts = [
-        f"{header.market} market",
-        header.pace,
-        header.state,
-        utc_date_time(clock.time_ms) if clock.time_ms else "",
-    ]
-    line = " · ".join(html.escape(fact) for fact in facts if fact)
-    trouble = f"<br><b>{html.escape(header.state_detail)}</b>" if header.state == "failed" else ""
-    return (
-        f"<p><b>{title}</b> — {line}{trouble}<br><i>{html.escape(header.disclosure)}</i><br>"
-        "<small>A still picture of that moment: run the cell again to see it live.</small></p>"
-    )
-
-
-def _positions_table(lines: Iterable[PositionLine]) -> str:
-    return page_table(
-        ("Symbol", "Side", "Quantity", "Entry", "Now", "PnL", "Stop", "Target", "Why"),
-        [
-            (row.key, row.side, row.quantity, row.entry, row.now, f"{row.pnl} ({row.pnl_percent})", *exits)
-            for row in lines
-            for exits in [(row.stop, row.target, row.reason)]
-        ],
-    )
-
-
-def page_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A plain HTML table of escaped text."""
-    head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -16,7 +16,7 @@ OPEN_THE_LAB = f"""
 import runpy, time
 from labkit.edge.clocks import SystemClock
 from labkit.widgets.live_monitor import LiveMonitor
-from labkit.widgets.position_table import PositionTable
+from labkit.widgets.position_inspector import PositionInspector
 lab = runpy.run_path({str(SEEDED_LAB)!r})["SeededLab"](1, SystemClock(speed=30, start_ms=1_767_571_200_000))
 """
 BLOCK = "time.sleep({seconds}); print('awake')"
@@ -36,7 +36,7 @@ def notebook(open_notebook: Callable[[str], Any], new_notebook: Callable[..., st
         "widgets_on_a_random_walk.ipynb",
         OPEN_THE_LAB,
         "monitor = LiveMonitor(lab); monitor",
-        "table = PositionTable(lab); table",
+        "table = PositionInspector(lab); table",
         BLOCK.format(seconds=10),
         BLOCK.format(seconds=6),
         "lab.state = 'failed'",

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from labkit.widgets import frames
 from labkit.widgets.frames import FrameSequence, Keyframe, Pace, Patch
-from labkit.widgets.views import Clock, clock_of, monitor_view
+from labkit.widgets.view_parts import Clock, clock_of
+from labkit.widgets.views import monitor_view
 
 
 class Row(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ import pytest
 from labkit.domain.snapshot import BreakerRow
 from labkit.paper.truth_table import IntentTruth
 from labkit.widgets.health_view import HealthView, health_html, health_view, lanes_of, rungs_of
-from labkit.widgets.views import clock_of
+from labkit.widgets.view_parts import clock_of
 
 HALTED = BreakerRow(
     level="HALTED",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from labkit.widgets.live_monitor import LiveMonitor
-from labkit.widgets.position_table import PositionTable
+from labkit.widgets.position_inspector import PositionInspector
 from labkit.widgets.snapshot_widget import SnapshotWidget
 
 pytestmark = pytest.mark.usefixtures("noted_comms")
@@ -69,26 +69,26 @@ def test_a_page_that_asks_gets_the_whole_view(opened: Any, lab: Any) -> None:
 
 
 def test_a_position_is_closed_by_the_wish_of_the_page(opened: Any, lab: Any) -> None:
-    table = opened(PositionTable, lab)
+    table = opened(PositionInspector, lab)
     assert wish(table, wish="close", symbol="BTCUSDT")["error"] == ""
     assert "BTCUSDT" not in [row.symbol for row in lab.snapshot().positions]
 
 
 def test_a_refusal_is_answered_with_its_reason(opened: Any, lab: Any) -> None:
-    answer = wish(opened(PositionTable, lab), wish="close", symbol="BNBUSDT")
+    answer = wish(opened(PositionInspector, lab), wish="close", symbol="BNBUSDT")
     assert answer["error"] == "the breaker lets nothing through for 30 s"
 
 
 def test_a_mistake_of_ours_is_shown_and_not_swallowed(opened: Any, lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     raised: queue.SimpleQueue[Any] = queue.SimpleQueue()
     monkeypatch.setattr(threading, "excepthook", raised.put)
-    answer = wish(opened(PositionTable, lab), wish="close", symbol="NOSUCHUSDT")
+    answer = wish(opened(PositionInspector, lab), wish="close", symbol="NOSUCHUSDT")
     assert answer["error"] == "internal error, KeyError: 'NOSUCHUSDT'"
     assert raised.get(timeout=10).exc_type is KeyError
 
 
 def test_a_wish_nobody_knows_is_refused(opened: Any, lab: Any) -> None:
-    assert "cannot do 'withdraw'" in wish(opened(PositionTable, lab), wish="withdraw")["error"]
+    assert "cannot do 'withdraw'" in wish(opened(PositionInspector, lab), wish="withdraw")["error"]
 
 
 def test_the_monitor_grants_no_wishes(opened: Any, lab: Any) -> None:
@@ -97,7 +97,7 @@ def test_the_monitor_grants_no_wishes(opened: Any, lab: Any) -> None:
 
 
 def test_entries_are_paused_and_resumed_from_the_page(opened: Any, lab: Any) -> None:
-    table = opened(PositionTable, lab)
+    table = opened(PositionInspector, lab)
     wish(table, wish="pause_entries")
     assert lab.paused
     table.comm.sent.clear()
@@ -120,7 +120,7 @@ def test_a_lab_that_does_not_answer_is_said_and_looked_at_again(opened: Any, lab
 
 
 def test_a_callback_that_blocks_does_not_stop_the_view(opened: Any, lab: Any, clock: Any) -> None:
-    table = opened(PositionTable, lab)
+    table = opened(PositionInspector, lab)
     released = threading.Event()
     lab.close_position = lambda symbol: released.wait(10)
     table.comm.say({"kind": "wish", "request": "1", "wish": "close", "symbol": "BTCUSDT"})
@@ -148,7 +148,7 @@ def test_every_thread_of_a_widget_is_a_daemon(opened: Any, lab: Any) -> None:
 
 
 def test_whoever_cannot_run_widgets_sees_a_table(opened: Any, lab: Any) -> None:
-    bundle = opened(PositionTable, lab)._repr_mimebundle_()
+    bundle = opened(PositionInspector, lab)._repr_mimebundle_()
     assert "<table>" in bundle[0]["text/html"]
     assert "BTCUSDT" in bundle[0]["text/html"]
 
@@ -157,7 +157,7 @@ def test_a_picture_that_does_not_move_says_that_it_is_one(opened: Any, lab: Any)
     assert "still picture" in opened(LiveMonitor, lab)._repr_mimebundle_()[0]["text/html"]
 
 
-@pytest.mark.parametrize("kind", [LiveMonitor, PositionTable])
+@pytest.mark.parametrize("kind", [LiveMonitor, PositionInspector])
 def test_the_browser_code_asks_nobody_else_for_anything(kind: type[SnapshotWidget]) -> None:
     text = str(kind._esm) + str(kind._css)
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")

@@ -1,4 +1,4 @@
-"""PositionTable: the open positions, each with a Close button, and a switch that pauses new entries."""
+"""PositionInspector: the open positions, each with a Close button, and a switch that pauses new entries."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from functools import partial
 from typing import Any
 
 from labkit.domain.snapshot import Snapshot
+from labkit.widgets.position_view import PositionsView, positions_html, positions_view
 from labkit.widgets.snapshot_widget import SnapshotWidget, static_text
-from labkit.widgets.views import PositionsView, clock_of, positions_html, positions_view
+from labkit.widgets.view_parts import clock_of
 
 
-class PositionTable(SnapshotWidget):
+class PositionInspector(SnapshotWidget):
     """Every open position with its exits. Closing takes two clicks within three seconds; errors appear in the table."""
 
-    _esm = static_text("feed.js", "position_table.js")
+    _esm = static_text("feed.js", "position_inspector.js")
     _css = static_text("labkit.css")
 
     def _view(self, snapshot: Snapshot) -> PositionsView:
