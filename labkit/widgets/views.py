@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from labkit.domain.decisions import Action, Decision
+from labkit.domain.reasons import decision_words, flip_words
 from labkit.domain.snapshot import (
     AccountRow,
     BreakerRow,
@@ -259,7 +260,7 @@ def _decision_line(decision: Decision) -> DecisionLine:
             f"{'long' if decision.side > 0 else 'short'} pays with p {decision.probability:.1%} · "
             f"edge {edge} − costs {costs} = {left} bp"
         ),
-        change=decision.smallest_change,
+        change=flip_words(decision),
     )
 
 
@@ -267,7 +268,7 @@ def _reason(decision: Decision) -> str:
     """The primary reason, with the numbers its gate compared if it is one."""
     details = {gate.name: gate.detail for gate in decision.gates}
     detail = details.get(decision.primary_reason, "")
-    return words(decision.primary_reason) + (f": {detail}" if detail else "")
+    return decision_words(decision) + (f": {detail}" if detail else "")
 
 
 def event_lines(events: Sequence[EventRow]) -> tuple[EventLine, ...]:

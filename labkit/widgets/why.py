@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 
 from labkit.domain.decisions import Action, Decision
+from labkit.domain.reasons import decision_words, feature_words, flip_words, gate_words
 
 _VERDICTS = {
     Action.ENTER_LONG: "went long",
@@ -32,7 +33,7 @@ class Why:
         costs = d.fee_cost + d.spread_cost + d.slippage_cost + d.funding_cost + d.execution_gap_cost
         strongest = sorted(d.contributions.items(), key=lambda item: -abs(item[1]))[:4]
         return [
-            ("Verdict", f"{_VERDICTS[d.action]}: {d.primary_reason}"),
+            ("Verdict", f"{_VERDICTS[d.action]}: {decision_words(d)}"),
             ("Better side", f"{side}, probability {d.probability:.3f}, calibration slope {d.calibration_slope:.2f}"),
             (
                 "Expected value",
@@ -42,10 +43,16 @@ class Why:
                 f"execution gap {d.execution_gap_cost * 1e4:.1f})",
             ),
             ("Bracket", f"stop {d.stop_distance:.2%}, target {d.target_distance:.2%}, {d.horizon_minutes} minutes"),
-            ("Strongest inputs", ", ".join(f"{name} {value:+.3f}" for name, value in strongest) or "none"),
-            ("Gates passed", ", ".join(gate.name for gate in d.gates if gate.passed) or "none"),
-            ("Gates failed", "; ".join(f"{gate.name}: {gate.detail}" for gate in d.gates if not gate.passed) or "none"),
-            ("Would flip it", d.smallest_change),
+            (
+                "Strongest inputs",
+                ", ".join(f"{feature_words(name)} {value:+.3f}" for name, value in strongest) or "none",
+            ),
+            ("Spoke for it", "; ".join(gate_words(gate) for gate in d.gates if gate.passed) or "nothing"),
+            (
+                "Spoke against",
+                "; ".join(f"{gate_words(gate)} ({gate.detail})" for gate in d.gates if not gate.passed) or "nothing",
+            ),
+            ("Would flip it", flip_words(d)),
         ]
 
     def __repr__(self) -> str:
