@@ -28,13 +28,15 @@ from labkit.domain.clock import MINUTE_MS, utc_day
 from labkit.domain.decisions import Decision
 from labkit.domain.intervals import opens_after, opens_at_or_before
 from labkit.domain.moments import Moment, moment_ms, moment_text
+from labkit.domain.position_detail import PositionDetail, WhatIf
 from labkit.domain.snapshot import Snapshot
 from labkit.edge.clocks import VirtualTimeLoop, run_in_virtual_time
 from labkit.engine.history import days_in
 from labkit.engine.host_kernel import KernelHost
 from labkit.engine.ledger import LEDGER_FILE, Ledger
+from labkit.engine.position_details import position_detail, what_if
 from labkit.engine.recovery import fold
-from labkit.engine.snapshots import snapshot_of_nothing, snapshot_of_past, take_snapshot
+from labkit.engine.snapshots import latest_marks, latest_quotes, snapshot_of_nothing, snapshot_of_past, take_snapshot
 from labkit.errors import ConfigError, LabkitError
 from labkit.paper.truth_table import IntentTruth, truth_table
 from labkit.paper.venue import Venue
@@ -215,6 +217,34 @@ class Lab:
             "symbol quantity entry_price exit_price mark_price unrealized_pnl stop_price target_price "
             "trailing_stop_price liquidation_price opened_ms due_ms",
         )
+
+    def position(self, symbol: str) -> PositionDetail:
+        """One open position: where its result comes from, its fills, and the decision that opened it.
+
+        Raises:
+            LocalProtocolError: there is no such position.
+        """
+        symbol, scheduler = self._traded(symbol), self._running().scheduler
+        return self._host.call(
+            lambda: position_detail(scheduler.engine, symbol, latest_quotes(scheduler), latest_marks(scheduler))
+        )
+
+    def virtual_positions(self) -> pd.DataFrame:
+        """Open virtual positions, which teach the learner without money; `result` is gross, a fraction of the entry."""
+        return _frame(
+            self.snapshot().virtual_positions,
+            "symbol side entry_price last_price stop_price target_price result opened_ms due_ms",
+        )
+
+    def what_if(self, percent: Decimal | float) -> WhatIf:
+        """The account if every price moved by so many percent (−7) in one second, before any stop could act.
+
+        Raises:
+            ConfigError: not a number above -100 and at most 1000.
+        """
+        fraction, scheduler = Decimal(str(percent)) / 100, self._running().scheduler
+        leverage = scheduler.config.risk.leverage
+        return self._host.call(lambda: what_if(scheduler.engine, latest_marks(scheduler), fraction, leverage=leverage))
 
     def trades(self) -> pd.DataFrame:
         """The latest closed round trips; money in quote asset."""
@@ -635,12 +665,13 @@ def _time_of(decision: Decision) -> int:
 
 
 UNITS = {
-    "bid_price ask_price mark_price entry_price exit_price stop_price target_price trailing_stop_price "
+    "bid_price ask_price mark_price last_price entry_price exit_price stop_price target_price trailing_stop_price "
     "liquidation_price": "quote asset per base asset",
     "unrealized_pnl realized_pnl commission funding net_pnl": "quote asset",
     "quantity": "base asset",
     "funding_rate": "fraction of notional, paid by longs",
     "change_24h": "fraction of the price",
+    "result": "fraction of the entry price, gross",
     "liquidity_score probability": "0 to 1",
     "expected_value": "fraction of notional, after costs",
     "leverage": "notional over equity",

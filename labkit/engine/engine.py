@@ -100,6 +100,7 @@ class OpenTrade(msgspec.Struct):
     realized_pnl: Decimal = ZERO
     commission: Decimal = ZERO
     funding: Decimal = ZERO
+    fills: list[Fill] = []
 
 
 class Account(msgspec.Struct):
@@ -576,6 +577,7 @@ class Engine:
         if before.sign and before.sign != fill.side.sign:
             reduced = min(fill.quantity, abs(before.quantity))
             trade = self.trades[fill.symbol]
+            trade.fills.append(fill)
             trade.exit_quantity += reduced
             trade.exit_notional += reduced * fill.price
             trade.realized_pnl += realized
@@ -594,6 +596,7 @@ class Engine:
                 )
                 self._say("info", f"{fill.symbol}: {'long' if after.sign > 0 else 'short'} opened at {fill.price}")
             trade = self.trades[fill.symbol]
+            trade.fills.append(fill)
             trade.entry_quantity += fill.quantity - reduced
             trade.entry_notional += (fill.quantity - reduced) * fill.price
             if not reduced:

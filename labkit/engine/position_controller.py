@@ -12,6 +12,7 @@ from decimal import Decimal
 from labkit.domain import events as ev
 from labkit.domain.clock import Clock
 from labkit.domain.market_events import Quote
+from labkit.domain.symbol_rules import is_multiple
 from labkit.engine.engine import Engine
 from labkit.errors import BreakerOpen, ExchangeError, LocalProtocolError, RemoteProtocolError, WouldExceedLimit
 from labkit.exchange.binance_client import BinanceClient
@@ -68,11 +69,15 @@ class PositionController:
         """Close (part of) the position of `symbol`, or all positions where no symbol is named.
 
         Raises:
-            LocalProtocolError: there is no such position.
+            LocalProtocolError: there is no such position, or no such part of it.
         """
         engine, clock = self._attached()
         if symbol and not engine.position(symbol).is_open:
             raise LocalProtocolError(f"no open position on {symbol}")
+        if quantity is not None and (rules := engine.rules.get(symbol)) and not is_multiple(quantity, rules.step_size):
+            raise LocalProtocolError(
+                f"quantity {quantity} of {symbol} is not a multiple of {rules.step_size}, its smallest step"
+            )
         self._send(ev.CloseRequested(time_ms=clock.now_ms(), symbol=symbol, quantity=quantity, source=source))
 
     def move_exits(self, symbol: str, *, stop_price: Decimal | None, target_price: Decimal | None) -> None:

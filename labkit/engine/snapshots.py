@@ -97,13 +97,24 @@ def position_rows(engine: Engine, quotes: Mapping[str, Quote], marks: Mapping[st
     return tuple(rows)
 
 
+def latest_quotes(scheduler: UnifiedScheduler) -> dict[str, Quote]:
+    """The latest quote of every traded symbol that has one, fresh or not."""
+    monitor = scheduler.websocket_monitor
+    return {s: quote for s in scheduler.config.symbols if (quote := monitor.get_quote(s)) is not None}
+
+
+def latest_marks(scheduler: UnifiedScheduler) -> dict[str, Decimal]:
+    """The latest mark price of every traded symbol that has one."""
+    monitor = scheduler.websocket_monitor
+    return {s: mark.mark_price for s in scheduler.config.symbols if (mark := monitor.get_mark_price(s)) is not None}
+
+
 def take_snapshot(scheduler: UnifiedScheduler, *, lag_ms: tuple[float, float] = (0.0, 0.0)) -> Snapshot:
     """The lab as it stands. `lag_ms` is the event loop's lag (median, p99), measured by the host."""
     engine, monitor, trader = scheduler.engine, scheduler.websocket_monitor, scheduler.self_learning_trader
     client = scheduler.binance_client
     symbols = scheduler.config.symbols
-    quotes = {s: quote for s in symbols if (quote := monitor.get_quote(s)) is not None}
-    marks = {s: mark.mark_price for s in symbols if (mark := monitor.get_mark_price(s)) is not None}
+    quotes, marks = latest_quotes(scheduler), latest_marks(scheduler)
     streams = monitor.streams_status()
     if scheduler.user_stream is not None:
         streams = (*streams, scheduler.user_stream.status())
