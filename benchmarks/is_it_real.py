@@ -21,7 +21,7 @@ import pandas as pd
 
 from labkit.config import Config, change_config
 from labkit.research.backtest import DEFAULT_SPREAD_BPS, BacktestResult
-from labkit.research.baselines import cheap_baselines, weekly_lightgbm
+from labkit.research.baselines import SKILLED, cheap_baselines, weekly_lightgbm
 from labkit.research.markets import Market, market_of_frames
 from labkit.research.simulation import costs_of, simulate
 from labkit.research.statistics import ratio_interval, sharpe_interval
@@ -158,7 +158,8 @@ def main() -> None:
         skill = Skill(np.diff(days["skill"], prepend=0.0), np.diff(days["weight"], prepend=0.0))
         low, high = (1000.0 * bound for bound in ratio_interval(skill.nats, skill.labels)[-2:])
         print(f"skill {result.summary['skill']:+.2f} millinats a label, 95 % interval {low:+.2f} to {high:+.2f}")
-        verdict = judge(result.daily_returns, {own.name: own.daily_returns for own in others}, skill=skill)
+        returns = {own.name: own.daily_returns for own in others}
+        verdict = judge(result.daily_returns, returns, skill=skill, skilled=SKILLED)
         print(verdict.words)
         print(f"({time.process_time() - before:.0f} s of CPU)", flush=True)
 

@@ -207,11 +207,14 @@ class BacktestResult:
     @property
     def verdict(self) -> Verdict:
         """Is there an edge? In words, after all that was ever tried on this stretch of history."""
+        from labkit.research.baselines import SKILLED
+
         with TrialLedger(data_folder(self.config)) as ledger:
             trials = ledger.trials(self.market.window)
         days = self.run.days
         skill = Skill(np.diff(days["skill"], prepend=0.0), np.diff(days["weight"], prepend=0.0))
-        return judge(self.daily_returns, {own.name: own.daily_returns for own in self.baselines}, trials, skill)
+        others = {own.name: own.daily_returns for own in self.baselines}
+        return judge(self.daily_returns, others, trials, skill, skilled=SKILLED)
 
     @property
     def config_hash(self) -> str:

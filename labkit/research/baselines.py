@@ -22,6 +22,9 @@ from labkit.trader.questions import QuestionsAndAnswers, foreign_of, questions_t
 from labkit.trader.state import ANSWER, State, new_state
 
 TREND_FEATURE = "mom160"
+FROZEN_LEARNER, LIGHTGBM, CALIBRATED_LIGHTGBM = "frozen learner", "weekly LightGBM", "weekly LightGBM, calibrated"
+SKILLED = frozenset({FROZEN_LEARNER, LIGHTGBM, CALIBRATED_LIGHTGBM})
+"""Baselines that learn: an edge they find too is an edge."""
 FREEZE_AFTER = 0.25
 """The frozen learner learns in this share of the history."""
 WEEK_MINUTES = 7 * MINUTES_PER_DAY
@@ -98,7 +101,7 @@ def frozen_learner(result: BacktestResult, asked: QuestionsAndAnswers) -> Backte
     state = new_state(settings, len(market.symbols))
     questions_through(settings, state, market.minutes[:until], market.rows[:until])
     later = asked.questions[asked.questions["t"] >= until]
-    return _trading(result, "frozen learner", foreign_of(later, _mixture(state, later["x"]), *market.rows.shape[:2]))
+    return _trading(result, FROZEN_LEARNER, foreign_of(later, _mixture(state, later["x"]), *market.rows.shape[:2]))
 
 
 def weekly_lightgbm(result: BacktestResult) -> list[BacktestResult]:
@@ -113,8 +116,8 @@ def weekly_lightgbm(result: BacktestResult) -> list[BacktestResult]:
     asked = asked_through(result)
     foreign = foreign_of(asked.questions, lightgbm_probabilities(asked), *result.market.rows.shape[:2])
     return [
-        _trading(result, "weekly LightGBM", foreign, trust=True),
-        _trading(result, "weekly LightGBM, calibrated", foreign),
+        _trading(result, LIGHTGBM, foreign, trust=True),
+        _trading(result, CALIBRATED_LIGHTGBM, foreign),
     ]
 
 

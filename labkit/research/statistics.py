@@ -250,17 +250,18 @@ def _sharpe_of_sums(sums: Floats, squares: Floats, days: int) -> Floats:
 
 
 def superiority_p_value(daily_returns: Floats, tried: Floats, benchmark: Floats) -> float:
-    """How likely the best of all that was tried beats `benchmark` by as much as this strategy does, if none is better.
+    """How likely the best of all that was tried earns as much beyond `benchmark` as this strategy does, if none can.
 
-    Hansen, "A Test for Superior Predictive Ability" (2005), consistently recentred. Returns are compared per unit of
-    their own standard deviation, so that no leverage wins, and their differences per unit of theirs (the plain one:
-    one that minds correlations is itself so uncertain that the best of twenty without skill passed at 5 % in 10 %).
-    `tried` is float64[D, N], all candidates the strategy was chosen from (it may be among them or not); `benchmark`
-    float64[D].
+    Hansen, "A Test for Superior Predictive Ability" (2005), consistently recentred, of what is left of each day's
+    return after the part that goes with the benchmark is taken away (its alpha, Jensen 1968): holding the market with
+    borrowed money, or short in a falling one, leaves nothing, and what has nothing to do with the market is not
+    measured against the market's own large swings. Gains are compared per unit of their standard deviation (the plain
+    one: one that minds correlations is itself so uncertain that the best of twenty without skill passed at 5 % in
+    10 %). `tried` is float64[D, N], all candidates the strategy was chosen from (it may be among them or not);
+    `benchmark` float64[D].
     """
     days = daily_returns.size
-    models = np.column_stack([daily_returns, tried])
-    gains = _per_unit_of_risk(models) - _per_unit_of_risk(benchmark[:, None])
+    gains = _beyond(np.column_stack([daily_returns, tried]), benchmark)
     deviations = gains.std(axis=0)
     moved = deviations > 1e-12
     if days < 3 or not moved[0]:
@@ -275,10 +276,15 @@ def superiority_p_value(daily_returns: Floats, tried: Floats, benchmark: Floats)
     return float((1 + (best_of_luck >= means[0]).sum()) / (1 + best_of_luck.size))
 
 
-def _per_unit_of_risk(daily_returns: Floats) -> Floats:
-    deviations = daily_returns.std(axis=0)
-    scaled: Floats = np.divide(daily_returns, deviations, out=np.zeros_like(daily_returns), where=deviations > 0.0)
-    return scaled
+def _beyond(daily_returns: Floats, benchmark: Floats) -> Floats:
+    """What float64[D, N] `daily_returns` earned beyond their exposure (beta, least squares) to `benchmark`."""
+    swings = benchmark - benchmark.mean()
+    variation = float(swings @ swings)
+    exposure = swings @ daily_returns / variation if variation > 0.0 else np.zeros(daily_returns.shape[1])
+    beyond: Floats = daily_returns - np.outer(benchmark, exposure)
+    # What only follows the benchmark leaves rounding errors, which are no gain.
+    beyond[:, beyond.std(axis=0) < 1e-9 * daily_returns.std(axis=0)] = 0.0
+    return beyond
 
 
 def _percentiles(values: Floats, confidence: float) -> Interval:

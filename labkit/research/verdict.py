@@ -2,8 +2,9 @@
 
 "No evidence of edge" is a verdict like any other, and the usual one. An edge is claimed only if each of these holds:
 the 95 % interval of the skill lies above zero (of the Sharpe ratio where there is no learner), the deflated Sharpe
-ratio with all counted trials is at least 0.95, and no baseline could plausibly have been beaten so by luck (Hansen's
-SPA over everything that was tried).
+ratio with all counted trials is at least 0.95, and what was earned beyond the exposure to each baseline cannot
+plausibly be the luck of the best of all that was tried (Hansen's SPA). What has a skill of its own, such as a learner
+that was frozen, is shown beside but asked nothing of: an edge is not less of one because another finds it too.
 """
 
 from __future__ import annotations
@@ -60,9 +61,11 @@ class Verdict:
     overfitting: float
     """PBO over the trials that lived through all these days; NaN for fewer than two."""
     p_values: dict[str, float]
-    """By baseline: how plausible it is that luck beat it (SPA)."""
+    """By baseline: how plausible it is that what was earned beyond it is luck (SPA)."""
     baselines: dict[str, float]
     """Their Sharpe ratios."""
+    skilled: frozenset[str]
+    """Those that need not be beaten."""
     skill: float
     skill_interval: Interval
     """NaN where there is no learner."""
@@ -109,7 +112,8 @@ class Verdict:
         if not math.isnan(self.skill):
             shown.append(("skill", f"{self.skill:+.3f}", f"millinats a label; 95 %: {_between(self.skill_interval)}"))
         for name, p_value in self.p_values.items():
-            meaning = f"p-value {p_value:.3f} that luck would beat it so; at most {LARGEST_P_VALUE} is needed"
+            needed = "" if name in self.skilled else f"; at most {LARGEST_P_VALUE} is needed"
+            meaning = f"p-value {p_value:.3f} that what was earned beyond it is luck{needed}"
             shown.append((f"beside {name}", f"Sharpe {self.baselines[name]:.2f}", meaning))
         longest = f"{self.drawdown.longest_days} days below a peak at the longest"
         shown.append(("deepest drawdown", f"{self.drawdown.depth:.1%}", longest))
@@ -122,13 +126,19 @@ class Verdict:
 
 
 def judge(
-    daily_returns: Floats, baselines: Mapping[str, Floats], trials: Trials = NO_TRIALS, skill: Skill | None = None
+    daily_returns: Floats,
+    baselines: Mapping[str, Floats],
+    trials: Trials = NO_TRIALS,
+    skill: Skill | None = None,
+    *,
+    skilled: frozenset[str] = frozenset(),
 ) -> Verdict:
     """Judge a strategy by float64[D] daily returns.
 
     Args:
         daily_returns: out of sample, after all costs.
-        baselines: what needs no skill, by name, on the same days. Cash is always among them.
+        baselines: what anybody could have done, by name, on the same days. Cash is always among them.
+        skilled: those of them that have a skill of their own; they need not be beaten.
         trials: all that was tried on this window (`TrialLedger.trials`), this strategy included.
         skill: of a learner.
 
@@ -169,11 +179,20 @@ def judge(
         overfitting=statistics.probability_of_overfitting(tried),
         p_values=p_values,
         baselines={name: statistics.sharpe_ratio(values) for name, values in beside.items()},
+        skilled=skilled,
         skill=1000.0 * float(skill.nats.sum() / max(skill.labels.sum(), 1e-300)) if skill else math.nan,
         skill_interval=Interval(1000.0 * known.low, 1000.0 * known.high),
         drawdown=statistics.max_drawdown(own),
         needed_days=statistics.minimum_track_record(daily_sharpe, skewness, kurtosis, benchmark=luck),
-        requirements=_requirements(own.size, interval, known if skill else None, deflated, luck, count, p_values),
+        requirements=_requirements(
+            own.size,
+            interval,
+            known if skill else None,
+            deflated,
+            luck,
+            count,
+            {name: p_value for name, p_value in p_values.items() if name not in skilled},
+        ),
     )
 
 
@@ -205,7 +224,8 @@ def _requirements(
         Requirement(
             "superiority",
             p_values[worst] <= LARGEST_P_VALUE,
-            f"that luck beats {worst} so has a p-value of {p_values[worst]:.3f} where {LARGEST_P_VALUE} is the most",
+            f"that what it earned beyond {worst} is luck has a p-value of {p_values[worst]:.3f} where "
+            f"{LARGEST_P_VALUE} is the most",
         ),
     )
 

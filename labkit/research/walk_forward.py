@@ -33,6 +33,7 @@ from labkit.research.backtest import (
     data_folder,
     market_of,
 )
+from labkit.research.baselines import SKILLED
 from labkit.research.statistics import DAYS_PER_YEAR, sharpe_ratio, walk_forward_efficiency
 from labkit.research.sweep import SweepResult, sweep
 from labkit.research.trials import Trial, TrialLedger
@@ -106,7 +107,8 @@ class WalkForwardResult:
         with TrialLedger(data_folder(self.frozen.config)) as ledger:
             trials = ledger.trials(self.points.market.window)
         tested = replace(trials, daily_returns=trials.daily_returns[first:])
-        return judge(self.daily_returns, {own.name: own.daily_returns[first:] for own in self.frozen.baselines}, tested)
+        others = {own.name: own.daily_returns[first:] for own in self.frozen.baselines}
+        return judge(self.daily_returns, others, tested, skilled=SKILLED)
 
     def plot(self) -> Picture:
         """Equity of the test windows, and Sharpe ratios in training and test side by side."""

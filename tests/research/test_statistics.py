@@ -215,6 +215,18 @@ def test_leverage_makes_nobody_superior() -> None:
     assert superiority_p_value(3.0 * market, np.empty((365, 0)), market) == 1.0
 
 
+def test_going_short_in_a_falling_market_is_superior_to_nothing() -> None:
+    falling = noise(11)[:, 0] - 0.002
+    assert superiority_p_value(-falling, np.empty((365, 0)), falling) == 1.0
+
+
+def test_what_has_nothing_to_do_with_a_wild_market_is_measured_without_its_swings() -> None:
+    # Beside a market with ten times its risk the same steady gain is as superior as beside cash.
+    own, market = noise(9)[:, 0] + 0.0015, 10.0 * noise(12)[:, 0]
+    beside_cash = superiority_p_value(own, np.empty((365, 0)), np.zeros(365))
+    assert superiority_p_value(own, np.empty((365, 0)), market) == pytest.approx(beside_cash, abs=0.02)
+
+
 def test_what_never_moved_is_superior_to_nothing() -> None:
     assert superiority_p_value(np.zeros(100), np.empty((100, 0)), np.zeros(100)) == 1.0
 

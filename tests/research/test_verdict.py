@@ -45,7 +45,14 @@ def test_what_a_baseline_does_as_well_is_no_edge() -> None:
     own = returns_of(4.0)
     verdict = judge(own, {"buy and hold": own})
     assert unmet(verdict) == {"superiority"}
-    assert "luck beats buy and hold so has a p-value of 1.000" in verdict.words
+    assert "what it earned beyond buy and hold is luck has a p-value of 1.000" in verdict.words
+
+
+def test_what_a_learner_of_ones_own_finds_too_is_an_edge_all_the_same() -> None:
+    own = returns_of(4.0)
+    verdict = judge(own, {"frozen learner": own}, skilled=frozenset({"frozen learner"}))
+    assert verdict.evidence
+    assert verdict.p_values["frozen learner"] == 1.0
 
 
 def test_cash_is_always_among_the_baselines() -> None:
