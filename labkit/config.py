@@ -49,7 +49,8 @@ class TraderConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cold_start_labels: Annotated[float, Meta(ge=0)] = 1000.0
     """Sizes ramp up linearly until this many weighted labels have matured."""
     slippage_rate: Annotated[float, Meta(ge=0, le=0.05)] = 0.0
-    """Expected slippage per side beyond half the spread, as a fraction."""
+    """Expected slippage per side beyond half the spread, as a fraction. What fills are measured to lose beyond it is
+    added; a backtest's broker charges it."""
     taker_fee_rate: Annotated[float, Meta(ge=0, le=0.01)] = 0.0005
     prior_confidence_z: Annotated[float, Meta(ge=0, le=5)] = 0.5
     """How many standard errors are subtracted from the calibration slope."""

@@ -37,7 +37,7 @@ from labkit.research.compiling import compiled
 from labkit.research.markets import Market, whole_days
 from labkit.trader.features import CLOSE, HIGH, LOW, MINUTES_PER_DAY, is_usable
 from labkit.trader.learner import EXPERT_COUNT, calibration_slope, usable_slope
-from labkit.trader.policy import judge, prefers_other_side
+from labkit.trader.policy import judge, prefers_other_side, unforeseen_gap
 from labkit.trader.state import ANSWER, Settings, State, new_state, settings_of
 from labkit.trader.step import FIRST_QUESTION_BARS, is_due, live_minute, nobody_else, scratch
 
@@ -279,8 +279,8 @@ def _live(
             if asked:
                 p, barrier = symbol.p, symbol.barrier
             half = half_spread[min(t, last_spread), s]
-            gap = max(0.0, -symbol.execution_gap)
-            cost = 2.0 * expected_fee + 2.0 * half + 2.0 * expected_slippage + gap
+            slippage = 2.0 * expected_slippage
+            cost = 2.0 * expected_fee + 2.0 * half + slippage + unforeseen_gap(symbol.execution_gap, slippage)
             long_funding = 0.0
             while funding_minutes[s, next_funding[s]] < end:
                 next_funding[s] += 1
