@@ -143,6 +143,11 @@ def costs_of(config: Config, spread: float | NDArray[np.float64] = 0.0) -> Costs
     return Costs(float(config.paper.taker_fee_rate), config.trader.slippage_rate, spread)
 
 
+def warm_bars(config: Config, span_minutes: int) -> int:
+    """How many bars of a symbol are lived through before it may be entered."""
+    return max(1, config.trader.warm_up_minutes // span_minutes, FIRST_QUESTION_BARS)
+
+
 def settings_for(market: Market, config: Config) -> Settings:
     """The compiled step's settings at this market; symbols take turns on whole bars.
 
@@ -203,7 +208,7 @@ def simulate(
         settings, terms, state, account, positions, trades, days, decisions, answers, counts,
         market.minutes, market.rows, market.funding_minutes, market.funding_rates, market.finer or _no_finer(symbols),
         nobody_else(symbols) if foreign is None else foreign,
-        max(1, config.trader.warm_up_minutes // span, FIRST_QUESTION_BARS), trade_from_ms // MINUTE_MS,
+        warm_bars(config, span), trade_from_ms // MINUTE_MS,
         config.trader.taker_fee_rate, config.trader.slippage_rate, np.zeros(1, np.int64) if stop is None else stop,
         *scratch(),
     )  # fmt: skip
