@@ -256,7 +256,7 @@ class BacktestResult:
         )
 
     def _repr_html_(self) -> str:
-        from labkit.research.pictures import comparison_html
+        from labkit.research.tables import comparison_html
 
         table = comparison_html([self, *self.baselines], self.market.span)
         told = f"<p>{escape(self.remark)}</p>" if self.remark else ""
@@ -376,6 +376,12 @@ def market_of(
         raise ConfigError("say from when to when: start and end, e.g. 2024-01-01 and 2024-02-15", field="start")
     lake = data_folder(config) / LAKE_FOLDER if data == LAKE_FOLDER else data
     assert isinstance(lake, Lake | Path | str)
+    if data == LAKE_FOLDER and not Path(lake).is_dir():  # type: ignore[arg-type]
+        raise ConfigError(
+            f"{lake}: nothing has been pulled yet. `labkit data pull BTCUSDT --start 2024-01-01` brings history, "
+            'data="simulated" takes the simulated market',
+            field="data",
+        )
     return markets.market_of_lake(lake, config.symbols, start, end, interval)
 
 
