@@ -46,6 +46,7 @@ from labkit.paper.weather.script import find_script
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labkit.engine.unified_scheduler import UnifiedScheduler
     from labkit.report.daily_reporter import DailyReporter
     from labkit.trader.policies import Policy
     from labkit.trader.promotion import PromotionRule
@@ -156,17 +157,11 @@ class Lab:
 
     def snapshot(self) -> Snapshot:
         """The lab at this moment."""
-        assembly = self._assembly
         if self._failure is not None:
             return snapshot_of_nothing(self.config, "failed", str(self._failure))
-        if assembly is None or not assembly.scheduler.has_engine:
+        if self._assembly is None or not self._assembly.scheduler.has_engine:
             return snapshot_of_nothing(self.config, "starting" if self._starting else "stopped", "")
-        scheduler = assembly.scheduler
-        try:
-            return self._host.call(lambda: take_snapshot(scheduler, lag_ms=self._host.lag_ms))
-        except (RuntimeError, CancelledError, FutureTimeout):
-            # The host has ended, perhaps this very moment: nothing moves any more, so looking is safe from here.
-            return take_snapshot(scheduler)
+        return self._look(lambda scheduler, lag_ms: take_snapshot(scheduler, lag_ms=lag_ms))
 
     def wait_for(self, what: str, timeout_seconds: float = 120.0) -> Any:
         """Block until there is such a thing, and return the latest one; at once if there is one already.
@@ -224,9 +219,11 @@ class Lab:
         Raises:
             LocalProtocolError: there is no such position.
         """
-        symbol, scheduler = self._traded(symbol), self._running().scheduler
-        return self._host.call(
-            lambda: position_detail(scheduler.engine, symbol, latest_quotes(scheduler), latest_marks(scheduler))
+        symbol = self._traded(symbol)
+        return self._look(
+            lambda scheduler, _: position_detail(
+                scheduler.engine, symbol, latest_quotes(scheduler), latest_marks(scheduler)
+            )
         )
 
     def virtual_positions(self) -> pd.DataFrame:
@@ -242,9 +239,10 @@ class Lab:
         Raises:
             ConfigError: not a number above -100 and at most 1000.
         """
-        fraction, scheduler = Decimal(str(percent)) / 100, self._running().scheduler
-        leverage = scheduler.config.risk.leverage
-        return self._host.call(lambda: what_if(scheduler.engine, latest_marks(scheduler), fraction, leverage=leverage))
+        fraction, leverage = Decimal(str(percent)) / 100, self.config.risk.leverage
+        return self._look(
+            lambda scheduler, _: what_if(scheduler.engine, latest_marks(scheduler), fraction, leverage=leverage)
+        )
 
     def trades(self) -> pd.DataFrame:
         """The latest closed round trips; money in quote asset."""
@@ -409,7 +407,7 @@ class Lab:
         return LiveMonitor(self)
 
     def inspector(self) -> PositionInspector:
-        """The table of open positions with its Close buttons."""
+        """The open positions; choosing one shows its chart, why it was opened, and moves its exits or closes a part."""
         from labkit.widgets.position_inspector import PositionInspector
 
         return PositionInspector(self)
@@ -445,6 +443,18 @@ class Lab:
         if self._assembly is None or not self._host.is_alive():
             raise LabkitError("the lab is not running: labkit.start() starts it")
         return self._assembly
+
+    def _look(self, read: Callable[[UnifiedScheduler, tuple[float, float]], T]) -> T:
+        """What `read` says of the engine and the loop's lag, asked on the host's thread; after its end from here."""
+        if self._assembly is None or not self._assembly.scheduler.has_engine:
+            self._running()
+            raise LabkitError("the lab has not opened its books yet: lab.wait_for('running') waits for it")
+        scheduler = self._assembly.scheduler
+        try:
+            return self._host.call(lambda: read(scheduler, self._host.lag_ms))
+        except (RuntimeError, CancelledError, FutureTimeout):
+            # The host has ended, perhaps this very moment: nothing moves any more, so looking is safe from here.
+            return read(scheduler, (0.0, 0.0))
 
     def _now_ms(self) -> int:
         return self._running().clock.now_ms()

@@ -72,7 +72,9 @@ class FrameSequence:
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: _row_changes(before.get(name), section) if _is_keyed(section) else {"value": section}
+        name: _row_changes(before.get(name), section)
+        if _is_keyed(section) and _is_keyed(before.get(name) or ())
+        else {"value": section}
         for name, section in after.items()
         if before.get(name) != section
     }

@@ -104,10 +104,11 @@ def pace_in_words(speed: float) -> str:
 
 def price_places(row: SymbolRow) -> int:
     """Decimals this symbol is quoted in, judged by its bid and ask."""
-    return max((_places(value) for value in (row.bid_price, row.ask_price) if value is not None), default=2)
+    return max((places_of(value) for value in (row.bid_price, row.ask_price) if value is not None), default=2)
 
 
-def _places(value: Decimal) -> int:
+def places_of(value: Decimal) -> int:
+    """Decimals a value is written with: 0.10 has two."""
     exponent = value.as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 0
 

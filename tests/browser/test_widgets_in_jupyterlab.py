@@ -86,7 +86,7 @@ def test_the_widgets_fit_the_page_and_keep_their_buttons_in_reach(notebook: Any,
 
 
 def test_a_refused_close_says_why_in_the_table(notebook: Any) -> None:
-    button = notebook.page.locator(".labkit-positions tr[data-position=BNBUSDT] button")
+    button = notebook.page.locator(".labkit-positions tr[data-position=BNBUSDT] .labkit-actions button")
     button.click()
     button.click()
     notebook.page.wait_for_selector(".labkit-message[data-tone=bad]")
@@ -94,7 +94,7 @@ def test_a_refused_close_says_why_in_the_table(notebook: Any) -> None:
 
 
 def test_one_click_alone_closes_nothing(notebook: Any) -> None:
-    button = notebook.page.locator(".labkit-positions tr[data-position=SOLUSDT] button")
+    button = notebook.page.locator(".labkit-positions tr[data-position=SOLUSDT] .labkit-actions button")
     button.click()
     notebook.page.wait_for_timeout(3_500)
     assert button.inner_text() == "Close"
@@ -103,7 +103,7 @@ def test_one_click_alone_closes_nothing(notebook: Any) -> None:
 def test_two_key_presses_close_the_position_even_while_a_cell_sleeps(notebook: Any) -> None:
     notebook.start_cell(3)
     notebook.page.wait_for_timeout(1_000)
-    button = notebook.page.locator(".labkit-positions tr[data-position=SOLUSDT] button")
+    button = notebook.page.locator(".labkit-positions tr[data-position=SOLUSDT] .labkit-actions button")
     button.focus()
     notebook.page.keyboard.press("Enter")
     notebook.page.keyboard.press("Enter")

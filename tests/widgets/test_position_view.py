@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from labkit.domain.decisions import VirtualPosition
 from labkit.domain.snapshot import PositionRow, SymbolRow
-from labkit.widgets.position_view import position_lines, positions_html, positions_view
-from labkit.widgets.view_parts import clock_of, signed_money
+from labkit.widgets.position_view import VIRTUAL_SHOWN, position_lines, positions_html, positions_view, virtual_lines
+from labkit.widgets.view_parts import NOTHING, clock_of, signed_money
 
 LONG = PositionRow(
     symbol="BTCUSDT",
@@ -78,3 +79,37 @@ def test_text_from_elsewhere_cannot_become_markup(lab: Any) -> None:
     row = msgspec.structs.replace(LONG, entry_reason="<script>alert(1)</script>")
     snapshot = with_position(lab.snapshot(), row)
     assert "<script>" not in positions_html(positions_view(snapshot), clock_of(snapshot))
+
+
+VIRTUAL = VirtualPosition(
+    symbol="BTCUSDT",
+    side=-1,
+    opened_ms=0,
+    entry_price=34.0,
+    stop_price=35.0,
+    target_price=33.0,
+    due_ms=1_800_000,
+    last_price=33.5,
+    result=0.0147,
+)
+
+
+def test_a_virtual_position_is_told_like_a_real_one(lab: Any) -> None:
+    snapshot = msgspec.structs.replace(with_position(lab.snapshot(), LONG), virtual_positions=(VIRTUAL,))
+    (line,) = virtual_lines(snapshot)
+    assert (line.side, line.entry, line.result, line.progress) == ("short", "34.00", "+147.0", 0.75)
+    assert positions_view(snapshot).virtual_summary == "1 virtual position, 1 ahead, +147.0 bp on average"
+
+
+def test_of_many_virtual_positions_the_newest_are_shown_and_all_are_counted(lab: Any) -> None:
+    many = tuple(msgspec.structs.replace(VIRTUAL, opened_ms=minute * 60_000) for minute in range(40))
+    snapshot = msgspec.structs.replace(lab.snapshot(), virtual_positions=many)
+    view = positions_view(snapshot)
+    assert [line.key for line in view.virtual][:2] == ["BTCUSDT 2340000", "BTCUSDT 2280000"]
+    assert len(view.virtual) == VIRTUAL_SHOWN
+    assert view.virtual_summary.startswith("40 virtual positions, 40 ahead")
+
+
+def test_a_position_without_a_liquidation_price_shows_a_dash(lab: Any) -> None:
+    row = msgspec.structs.replace(LONG, liquidation_price=Decimal(0))
+    assert position_lines(with_position(lab.snapshot(), row))[0].liquidation == NOTHING
