@@ -120,7 +120,7 @@ class Finer(NamedTuple):
 
 
 _distance_in_price = compiled(exits.distance_in_price)
-_trail = compiled(exits.trail)
+advance_best = compiled(exits.trail)
 _trailing_level = compiled(exits.trailing_level)
 _exit_code = compiled(exits.exit_code)
 
@@ -283,7 +283,7 @@ def _meet(terms: Any, account: Any, position: Any, trades: Any, s: int, now_ms: 
 
 @compiled
 def _ask(terms: Any, account: Any, position: Any, trades: Any, s: int, now_ms: int, paid: float) -> None:
-    position.trailing_best, position.trailing_armed = _trail(
+    position.trailing_best, position.trailing_armed = advance_best(
         position.side,
         paid,
         position.entry_price,

@@ -27,6 +27,7 @@ from labkit.research.brokerage import (
     TRADE,
     Finer,
     Terms,
+    advance_best,
     is_quiet,
     leave,
     meet_bar,
@@ -407,50 +408,119 @@ def _follow(
     terms: Any, account: Any, positions: Any, trades: Any, days: Any, minutes: Any, rows: Any, funding_minutes: Any,
     funding_rates: Any, finer: Any, orders: Any, distances: Any,
 ) -> None:  # fmt: skip
-    symbols = rows.shape[1]
+    count, symbols = orders.shape
     half_spread, last_spread = terms.half_spread, terms.half_spread.shape[0] - 1
     books = account[0]
     first = minutes[0] // MINUTES_PER_DAY
     today = first
-    for t in range(minutes.size):
+    guided = finer.time_ms.size > 0
+    following = np.empty(symbols, np.int64)
+    for s in range(symbols):
+        following[s] = _next_turn(positions[s], half_spread, s, minutes, rows, funding_minutes[s], orders, guided, 0)
+    ends_day = np.searchsorted(minutes, (today + 1) * MINUTES_PER_DAY - terms.span_minutes)
+    t = 0
+    while t < count:
+        # Nothing happens to anybody before the earliest of these.
+        t = ends_day
+        for s in range(symbols):
+            t = min(t, following[s])
+        if t >= count:
+            break
         minute = minutes[t]
         for s in range(symbols):
-            position, order = positions[s], orders[t, s]
-            if position.side == 0 and position.wanted_side == 0:
-                if order == 0.0:
-                    continue
-            elif position.side != 0 and is_quiet(
-                position, minute, rows[t, s, HIGH], rows[t, s, LOW], half_spread[min(t, last_spread), s],
-                funding_minutes[s, position.next_funding],
-            ):  # fmt: skip
-                position.last_price = rows[t, s, CLOSE]
-                if order == 0.0:
-                    continue
-            else:
-                meet_bar(
-                    terms, books, position, trades, finer, s, minute, rows[t, s], half_spread[min(t, last_spread), s],
-                    funding_minutes[s], funding_rates[s],
-                )  # fmt: skip
-            row = rows[t, s]
-            if order == 0.0 or not is_usable(row):
+            if following[s] != t:
                 continue
+            position, order, row = positions[s], orders[t, s], rows[t, s]
             half = half_spread[min(t, last_spread), s]
-            way = 1 if order > 0.0 else -1
-            if position.side == -way:
-                leave(position, row[CLOSE] * (1.0 - position.side * half))
-            elif position.side == 0:
-                worth = books.cash + open_profit(positions)
-                want(terms, position, s, way, abs(order), distances[t, s], worth, row[CLOSE] * (1.0 + way * half))
+            if position.side != 0 and is_quiet(
+                position, minute, row[HIGH], row[LOW], half, funding_minutes[s, position.next_funding]
+            ):  # fmt: skip
+                position.last_price = row[CLOSE]
+            elif position.side != 0 or position.wanted_side != 0:
+                # A bar that is missing leaves it marked at the one before.
+                _mark(position, rows, s, t - 1)
+                meet_bar(
+                    terms, books, position, trades, finer, s, minute, row, half, funding_minutes[s], funding_rates[s]
+                )  # fmt: skip
+            if order != 0.0 and is_usable(row):
+                way = 1 if order > 0.0 else -1
+                if position.side == -way:
+                    leave(position, row[CLOSE] * (1.0 - position.side * half))
+                elif position.side == 0:
+                    for other in range(symbols):
+                        _mark(positions[other], rows, other, t if other < s else t - 1)
+                    worth = books.cash + open_profit(positions)
+                    want(terms, position, s, way, abs(order), distances[t, s], worth, row[CLOSE] * (1.0 + way * half))
+            following[s] = _next_turn(
+                position, half_spread, s, minutes, rows, funding_minutes[s], orders, guided, t + 1
+            )  # fmt: skip
         end = minute + terms.span_minutes
         while end >= (today + 1) * MINUTES_PER_DAY:
+            for s in range(symbols):
+                _mark(positions[s], rows, s, t)
             worth = books.cash + open_profit(positions)
             _note_worth(books, worth)
             _note_books(days[today - first], books, today, worth)
             today += 1
+            ends_day = np.searchsorted(minutes, (today + 1) * MINUTES_PER_DAY - terms.span_minutes)
     if today - first < days.size:
+        for s in range(symbols):
+            _mark(positions[s], rows, s, count - 1)
         worth = books.cash + open_profit(positions)
         _note_worth(books, worth)
         _note_books(days[today - first], books, today, worth)
+
+
+@compiled
+def _next_turn(
+    position: Any, half_spread: Any, s: int, minutes: Any, rows: Any, funding_minutes: Any, orders: Any, guided: bool,
+    t: int,
+) -> int:  # fmt: skip
+    """The first bar from `t` on that changes something about symbol `s` but its best price: an order, or a bar that is
+    not quiet. `guided` says that what happened inside bars is known."""
+    count, last_spread = minutes.size, half_spread.shape[0] - 1
+    side = position.side
+    if side == 0:
+        if position.wanted_side != 0:
+            return t
+        while t < count and orders[t, s] == 0.0:
+            t += 1
+        return t
+    if position.leaving:
+        return t
+    # `is_quiet`, bar by bar, with everything that stays taken out of the loop.
+    next_funding, due_ms = funding_minutes[position.next_funding], position.due_ms
+    protection, best, target = position.protection, position.trailing_best, position.target
+    against, towards = (LOW, HIGH) if side > 0 else (HIGH, LOW)
+    keeps = 1.0 - side * half_spread[0, s]
+    while t < count and orders[t, s] == 0.0:
+        if last_spread > 0:
+            keeps = 1.0 - side * half_spread[t, s]
+        far, near = rows[t, s, towards] * keeps, rows[t, s, against] * keeps
+        if not (
+            (near - protection) * side > 0.0
+            and (far - target) * side < 0.0
+            and minutes[t] * MINUTE_MS < due_ms
+            and minutes[t] < next_funding
+        ):
+            break
+        if (far - best) * side > 0.0:
+            # A new best price that arms no trailing stop moves no level.
+            if guided or position.trailing_armed or not is_usable(rows[t, s]):
+                break
+            newer, armed = advance_best(side, far, position.entry_price, position.trailing_start, best, False)
+            if armed:
+                break
+            best = position.trailing_best = newer
+        t += 1
+    return t
+
+
+@compiled
+def _mark(position: Any, rows: Any, s: int, t: int) -> None:
+    """Mark what is held at the close of bar `t`, if that is a bar and the position was there."""
+    if position.side != 0 and t >= 0 and rows[t, s, CLOSE] > 0.0:
+        position.last_price = rows[t, s, CLOSE]
 
 
 @compiled
