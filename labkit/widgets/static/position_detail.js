@@ -237,9 +237,11 @@ function buildRehearsal(feed, say) {
   const stop = h("span", { class: "labkit-muted" });
   const figures = h("div", { class: "labkit-account", role: "group", "aria-label": "What would be" });
   let asked = null;
+  let sign = -1;
   let timer;
   function ask(percent) {
     asked = percent;
+    sign = Math.sign(percent);
     paintPercent(percent);
     clearTimeout(timer);
     timer = setTimeout(() => feed.wish({ wish: "rehearse", percent }, (error) => {
@@ -251,7 +253,6 @@ function buildRehearsal(feed, say) {
     setText(shownPercent, `${percent < 0 ? "−" : "+"}${Math.abs(percent)} %`);
     for (const { button, sign } of ways) setAttribute(button, "aria-pressed", String(Math.sign(percent) === sign));
   }
-  let sign = -1;
   range.addEventListener("input", () => ask(sign * Number(range.value)));
   range.addEventListener("keydown", (event) => event.stopPropagation());
   return {
@@ -269,8 +270,6 @@ function buildRehearsal(feed, say) {
         sign = Math.sign(rehearsal.percent) || -1;
         if (document.activeElement !== range) range.value = Math.abs(rehearsal.percent);
         paintPercent(rehearsal.percent);
-      } else {
-        sign = Math.sign(asked);
       }
       setText(verdict, `${rehearsal.verdict}.`);
       setTone(verdict, rehearsal.tone);
