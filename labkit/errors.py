@@ -31,14 +31,36 @@ LabkitError
 ├── LedgerError
 │   ├── LedgerDamaged               the stored history is altered or shortened; carries the first bad sequence number
 │   └── LedgerImbalance             two independent accounts of the money disagree: stop trading
+├── NotInTime                       what was waited for did not happen in time; also a TimeoutError
 └── ReportFailed                    the report notebook raised, timed out or died
 """
 
 from __future__ import annotations
 
+import linecache
+import traceback
+
+WHOLE_STORY = "The whole traceback: import traceback; traceback.print_last()"
+
 
 class LabkitError(Exception):
-    """Base of everything labkit raises on purpose."""
+    """Base of everything labkit raises on purpose. Its message says all a person needs, so a notebook shows that."""
+
+    def _render_traceback_(self) -> list[str]:
+        """The lines IPython shows instead of a traceback: the person's own line, then the message."""
+        own = [
+            (frame, line) for frame, line in traceback.walk_tb(self.__traceback__) if _is_of_a_person(frame.f_globals)
+        ]
+        where = ""
+        if own:
+            frame, number = own[-1]
+            code = linecache.getline(frame.f_code.co_filename, number).strip()
+            where = f" in line {number}: {code}" if code else f" in line {number}"
+        return [f"\x1b[31m{type(self).__name__}\x1b[0m{where}", str(self), WHOLE_STORY]
+
+
+def _is_of_a_person(module: dict[str, object]) -> bool:
+    return module.get("__name__") == "__main__"
 
 
 class ConfigError(LabkitError):
@@ -207,6 +229,10 @@ class LedgerDamaged(LedgerError):
 
 class LedgerImbalance(LedgerError):
     """Two independent accounts of the money disagree."""
+
+
+class NotInTime(LabkitError, TimeoutError):
+    """What was waited for did not happen in time; nothing has been undone."""
 
 
 class ReportFailed(LabkitError):

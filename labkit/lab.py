@@ -37,7 +37,7 @@ from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.position_details import position_detail, what_if
 from labkit.engine.recovery import fold
 from labkit.engine.snapshots import latest_marks, latest_quotes, snapshot_of_nothing, snapshot_of_past, take_snapshot
-from labkit.errors import ConfigError, LabkitError
+from labkit.errors import ConfigError, LabkitError, NotInTime
 from labkit.paper.truth_table import IntentTruth, truth_table
 from labkit.paper.venue import Venue
 from labkit.paper.weather.admin import status as weather_status
@@ -171,7 +171,7 @@ class Lab:
                 closed trade).
 
         Raises:
-            TimeoutError: it did not happen in time; says how the lab stands.
+            NotInTime: it did not happen in time; says how the lab stands.
             LabkitError: the lab failed; the cause is told.
         """
         if what not in AWAITED:
@@ -191,7 +191,7 @@ class Lab:
             left = deadline - time.monotonic()
             if left <= 0:
                 snapshot = self.snapshot()
-                raise TimeoutError(
+                raise NotInTime(
                     f"no {what} within {timeout_seconds:g} s; the lab is {snapshot.state} {snapshot.state_detail}"
                 )
             with self._news:
@@ -426,6 +426,15 @@ class Lab:
             f"{self.config.speed:g}x faster than life, {state})"
         )
 
+    def _repr_html_(self) -> str:
+        from labkit.widgets.lab_card import lab_card
+
+        return lab_card(self.snapshot(), str(self.folder))
+
+    def __dir__(self) -> list[str]:
+        """Only what is meant for people, so that completion reads like a menu."""
+        return [name for name in super().__dir__() if not name.startswith("_")]
+
     # -- small parts -------------------------------------------------------------------------------------------
 
     def _running(self) -> Assembly:
@@ -513,6 +522,11 @@ class WeatherControl:
         status = self.status()
         struck = ", ".join(f"{fault} {count}x" for fault, count in status["strikes"].items())
         return f"Weather({status['weather'] or 'fair'}; struck: {struck or 'nothing'})"
+
+    def _repr_html_(self) -> str:
+        from labkit.widgets.lab_card import weather_card
+
+        return weather_card(self.status())
 
 
 class ReportPage:

@@ -1,0 +1,90 @@
+"""What a notebook says to a person: slips in plain words, names that read like a menu, objects that show themselves."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit.config import load_config
+from labkit.errors import NotInTime
+from labkit.lab import Lab, WeatherControl
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        yield client
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def outcome(client: Any, code: str) -> tuple[list[str], str]:
+    """The traceback of a cell as lines without colours, and what it printed."""
+    said: list[dict[str, Any]] = []
+    client.execute_interactive(code, output_hook=lambda message: said.append(message["content"]), timeout=60)
+    lines = [line for content in said for part in content.get("traceback", []) for line in part.splitlines()]
+    printed = "".join(content.get("text", "") for content in said)
+    return [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines], printed
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    """One that has not been started."""
+    return Lab(load_config({"data_dir": str(tmp_path)}, environ={}))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_slip_is_answered_with_the_line_and_a_sentence(client: Any) -> None:
+    lines, _ = outcome(client, "import labkit\nlabkit.start(sped=60)")
+    assert lines[0] == "ConfigError in line 2: labkit.start(sped=60)"
+    assert "sped" in lines[1]
+    assert "speed" in lines[1]
+    assert len(lines) == 3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_whole_traceback_is_kept(client: Any) -> None:
+    outcome(client, "import labkit; labkit.start(sped=60)")
+    _, printed = outcome(client, "import traceback; traceback.print_last()")
+    assert "Traceback" in printed
+    assert "config.py" in printed
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_other_peoples_errors_keep_their_traceback(client: Any) -> None:
+    lines, _ = outcome(client, "def f():\n    return 1 / 0\nf()")
+    assert len(lines) > 5
+
+
+def test_a_lab_shows_people_only_what_is_meant_for_them(lab: Lab) -> None:
+    names = dir(lab)
+    assert {"monitor", "why", "prices", "stop"} <= set(names)
+    assert not [name for name in names if name.startswith("_")]
+
+
+@pytest.mark.parametrize("kind", [Lab, WeatherControl])
+def test_every_name_on_the_menu_says_what_it_gives(kind: type) -> None:
+    public = [(name, member) for name, member in vars(kind).items() if not name.startswith("_")]
+    assert [name for name, member in public if not inspect.getdoc(member)] == []
+
+
+def test_a_lab_shows_what_may_be_asked_of_it_next(lab: Lab) -> None:
+    shown = lab._repr_html_()
+    assert "stopped" in shown
+    for call in re.findall(r"lab\.(\w+)\(", shown):
+        assert callable(getattr(lab, call))
+
+
+def test_waiting_in_vain_says_how_the_lab_stands(lab: Lab) -> None:
+    with pytest.raises(NotInTime, match="no decision within 0 s; the lab is stopped") as caught:
+        lab.wait_for("decision", 0)
+    assert isinstance(caught.value, TimeoutError)
