@@ -56,8 +56,8 @@ class PositionInspector(SnapshotWidget):
     _css = static_text("labkit.css", "position_inspector.css")
     _lab: LabWithPositions
 
-    def __init__(self, lab: LabWithPositions) -> None:
-        self._chosen = ""
+    def __init__(self, lab: LabWithPositions, chosen: str = "") -> None:
+        self._chosen = chosen
         self._percent = FIRST_REHEARSAL
         self._candles: tuple[Candle, ...] = ()
         self._candles_of = ("", 0)

@@ -28,12 +28,12 @@ class Why:
 
     def lines(self) -> list[tuple[str, str]]:
         """The receipt as (title, text) pairs."""
-        d = self.decision
+        d, reason = self.decision, decision_words(self.decision)
         side = "long" if d.side > 0 else "short"
         costs = d.fee_cost + d.spread_cost + d.slippage_cost + d.funding_cost + d.execution_gap_cost
         strongest = sorted(d.contributions.items(), key=lambda item: -abs(item[1]))[:4]
         return [
-            ("Verdict", f"{_VERDICTS[d.action]}: {decision_words(d)}"),
+            ("Verdict", f"{_VERDICTS[d.action]}: {reason[:1].lower()}{reason[1:]}"),
             ("Better side", f"{side}, probability {d.probability:.3f}, calibration slope {d.calibration_slope:.2f}"),
             (
                 "Expected value",

@@ -91,7 +91,7 @@ def test_enter_on_a_row_opens_its_chart_and_its_receipt(inspected: Inspected) ->
     inspected.page.keyboard.press("Enter")
     inspected.page.wait_for_selector(CHOSEN)
     inspected.page.wait_for_selector(".labkit-chart-up[d^=M]", state="attached")
-    assert inspected.page.locator(".labkit-contribution").count() == 8
+    assert inspected.page.locator(".labkit-contributions li").count() == 8
     assert "Went " in inspected.page.locator(".labkit-receipt").inner_text()
 
 
@@ -245,7 +245,6 @@ def test_the_detail_comes_back_after_a_reload_of_the_page(inspected: Inspected) 
 
 def test_all_of_it_is_closed_by_two_clicks_and_the_page_says_how_it_ended(inspected: Inspected) -> None:
     inspected.press_twice(f"Close 100 % of {inspected.symbol}")
-    inspected.page.wait_for_selector(".labkit-gone:visible", timeout=15_000)
-    assert "closed by hand" in inspected.page.locator(".labkit-gone").inner_text()
+    inspected.page.locator(".labkit-gone:visible", has_text="closed by hand").wait_for(timeout=15_000)
     asked = inspected.ledger(ev.CloseRequested)[-1]
     assert (asked.symbol, asked.quantity) == (inspected.symbol, None)

@@ -15,6 +15,7 @@ from labkit.engine.ledger import Ledger
 from labkit.engine.position_details import position_detail
 from labkit.engine.snapshots import latest_marks, latest_quotes
 from labkit.errors import LocalProtocolError
+from labkit.lab import Lab
 from tests.lab.conftest import small_config
 
 
@@ -41,7 +42,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         def detail() -> Any:
             return position_detail(engine, symbol, latest_quotes(scheduler), latest_marks(scheduler))
 
-        told["opened"] = detail()
+        told["opened"], told["moment"] = detail(), clock.now_ms()
+        await wait(1_000)
         row = told["opened"].row
         further = row.stop_price - row.quantity / abs(row.quantity) * told["opened"].tick_size * 50
         controller.move_exits(symbol, stop_price=further, target_price=None)
@@ -79,6 +81,15 @@ def test_a_new_position_knows_the_decision_and_the_fill_that_opened_it(story: di
     assert opened.decision.symbol == story["symbol"]
     assert opened.decision.side == (1 if opened.row.quantity > 0 else -1)
     assert sum(fill.signed_quantity for fill in opened.fills) == opened.row.quantity
+
+
+def test_the_position_of_a_past_moment_is_read_back_from_the_ledger(story: dict[str, Any]) -> None:
+    lab, moment, opened = Lab(small_config(data_dir=str(story["folder"]))), story["moment"], story["opened"]
+    past = lab.position(story["symbol"], at=moment)
+    assert (past.fills, past.decision, past.row.stop_price) == (opened.fills, opened.decision, opened.row.stop_price)
+    assert past.row.quantity == opened.row.quantity != story["halved"].row.quantity
+    assert list(lab.positions(at=moment)["quantity"]) == [opened.row.quantity]
+    assert lab.why(story["symbol"], at=moment).decision == opened.decision
 
 
 def test_moves_of_the_stop_are_in_the_ledger_one_by_one(story: dict[str, Any]) -> None:
