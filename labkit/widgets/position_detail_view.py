@@ -354,7 +354,7 @@ def rehearsal_of(detail: PositionDetail, told: WhatIf) -> Rehearsal:
         )
     return Rehearsal(
         percent=round(told.fraction * 100, 2),
-        question=f"Every price {'falls' if falls else 'rises'} by {abs(told.fraction * 100):g} % in one second",
+        question=f"What if every price {'fell' if falls else 'rose'} by {abs(told.fraction * 100):g} % in one second?",
         verdict="Liquidated: the exchange takes over all positions" if told.liquidated else "Not liquidated",
         tone="bad" if told.liquidated else "good",
         stop=stop,

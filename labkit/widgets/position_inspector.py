@@ -6,7 +6,6 @@ thread of their own. Every button and handle calls the method of `Lab` that a ce
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -59,9 +58,8 @@ class PositionInspector(SnapshotWidget):
     def __init__(self, lab: LabWithPositions, chosen: str = "") -> None:
         self._chosen = chosen
         self._percent = FIRST_REHEARSAL
-        self._candles: tuple[Candle, ...] = ()
-        self._candles_of = ("", 0)
-        """Symbol and market minute of the candles at hand."""
+        self._candles: tuple[str, int, tuple[Candle, ...]] = ("", 0, ())
+        """Symbol, market minute and the candles known then; one value, because two threads meet here."""
         self._candles_asked_ms = 0
         self._fetching = False
         self._moves: dict[tuple[str, int], list[Move]] = {}
@@ -82,11 +80,12 @@ class PositionInspector(SnapshotWidget):
             # It was closed meanwhile, or the lab is just ending: what the snapshot tells is shown.
             return Chosen(symbol=symbol)
         self._refresh_candles(symbol, snapshot.time_ms // MINUTE_MS)
+        candles_of, _, candles = self._candles
         moves = self._moves.get((symbol, detail.row.opened_ms))
         return Chosen(
             symbol=symbol,
             detail=detail,
-            candles=self._candles if self._candles_of[0] == symbol else (),
+            candles=candles if candles_of == symbol else (),
             move=moves[-1] if moves else None,
             rehearsed=rehearsed,
         )
@@ -94,7 +93,7 @@ class PositionInspector(SnapshotWidget):
     def _refresh_candles(self, symbol: str, minute: int) -> None:
         now_ms = self._clock.now_ms()
         rested = now_ms - self._candles_asked_ms >= CANDLES_REST_MS
-        if self._fetching or self._candles_of == (symbol, minute) or not rested:
+        if self._fetching or self._candles[:2] == (symbol, minute) or not rested:
             return
         self._fetching, self._candles_asked_ms = True, now_ms
         threading.Thread(
@@ -102,15 +101,17 @@ class PositionInspector(SnapshotWidget):
         ).start()
 
     def _fetch_candles(self, symbol: str, minute: int) -> None:
-        # Without candles, while the exchange is silent or asked too much, the chart goes on with live prices.
-        with contextlib.suppress(LabkitError, TimeoutError, CancelledError, RuntimeError):
+        try:
             frame = self._lab.candles(symbol, "1m", CANDLES_SHOWN)
             columns = [frame[name].tolist() for name in ("open", "high", "low", "close")]
             times = frame.index.as_unit("ms").asi8.tolist()
-            self._candles = tuple(zip(times, *columns, strict=True))
-            self._candles_of = (symbol, minute)
+            self._candles = (symbol, minute, tuple(zip(times, *columns, strict=True)))
             self._wake.set()
-        self._fetching = False
+        except (LabkitError, TimeoutError, CancelledError, RuntimeError):
+            # The exchange is silent or was asked too much: the chart goes on with live prices and asks again.
+            pass
+        finally:
+            self._fetching = False
 
     def _wish(self, content: dict[str, Any]) -> Callable[[], None]:
         match content:

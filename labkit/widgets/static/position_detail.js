@@ -91,7 +91,7 @@ function buildReceipt() {
     contributions,
     flip,
   );
-  const conditions = h("section", { "aria-label": "Gates it had to pass" }, h("h4", {}, "Gates it had to pass"), gates);
+  const conditions = h("section", { class: "labkit-conditions", "aria-label": "Gates it had to pass" }, h("h4", {}, "Gates it had to pass"), gates);
   return {
     node: h("section", { class: "labkit-receipt", "aria-label": "Why it was opened" }, h("h4", {}, "Why it was opened"), none, body),
     gates: conditions,
@@ -233,6 +233,7 @@ function buildRehearsal(feed, say) {
     button.addEventListener("click", () => ask(sign * Number(range.value)));
     return { button, sign };
   });
+  const question = h("h4", {});
   const verdict = h("b", { class: "labkit-what-if" });
   const stop = h("span", { class: "labkit-muted" });
   const figures = h("div", { class: "labkit-account", role: "group", "aria-label": "What would be" });
@@ -259,7 +260,7 @@ function buildRehearsal(feed, say) {
     node: h(
       "section",
       { class: "labkit-rehearsal", "aria-label": "What if" },
-      h("h4", {}, "What if, in one second"),
+      question,
       h("div", { class: "labkit-toolbar" }, ...ways.map((way) => way.button), range, shownPercent),
       h("p", { class: "labkit-verdict", role: "status" }, verdict, " ", stop),
       figures,
@@ -271,6 +272,7 @@ function buildRehearsal(feed, say) {
         if (document.activeElement !== range) range.value = Math.abs(rehearsal.percent);
         paintPercent(rehearsal.percent);
       }
+      setText(question, rehearsal.question);
       setText(verdict, `${rehearsal.verdict}.`);
       setTone(verdict, rehearsal.tone);
       setText(stop, rehearsal.stop);
