@@ -64,6 +64,8 @@ class PositionInspector(SnapshotWidget):
         self._fetching = False
         self._moves: dict[tuple[str, int], list[Move]] = {}
         """What each position's exits were before each move by hand, by symbol and time of opening."""
+        self._one_move = threading.Lock()
+        """Wishes arrive on threads of their own: a move and what it replaced are noted together."""
         super().__init__(lab)
 
     def _view(self, snapshot: Snapshot) -> PositionsView:
@@ -150,22 +152,23 @@ class PositionInspector(SnapshotWidget):
         self._lab.close_position(symbol, _number("quantity", quantity))
 
     def _move(self, symbol: str, stop: str | None, target: str | None) -> None:
-        row = self._lab.position(symbol).row
         stop_price = None if stop is None else _number("stop", stop)
         target_price = None if target is None else _number("target", target)
-        self._lab.move_exits(symbol, stop_price=stop_price, target_price=target_price)
-        before = Move(
-            None if stop_price is None else row.stop_price, None if target_price is None else row.target_price
-        )
-        self._moves.setdefault((symbol, row.opened_ms), []).append(before)
+        with self._one_move:
+            row = self._lab.position(symbol).row
+            self._lab.move_exits(symbol, stop_price=stop_price, target_price=target_price)
+            before = Move(
+                None if stop_price is None else row.stop_price, None if target_price is None else row.target_price
+            )
+            self._moves.setdefault((symbol, row.opened_ms), []).append(before)
 
     def _undo(self, symbol: str) -> None:
-        moves = self._moves.get((symbol, self._lab.position(symbol).row.opened_ms))
-        if not moves:
-            raise ConfigError(f"no move of {symbol} by hand to undo")
-        before = moves[-1]
-        self._lab.move_exits(symbol, stop_price=before.stop_price, target_price=before.target_price)
-        moves.pop()
+        with self._one_move:
+            moves = self._moves.get((symbol, self._lab.position(symbol).row.opened_ms))
+            if not moves:
+                raise ConfigError(f"no move of {symbol} by hand to undo")
+            self._lab.move_exits(symbol, stop_price=moves[-1].stop_price, target_price=moves[-1].target_price)
+            moves.pop()
 
     def _rehearse(self, percent: float) -> None:
         asked = Decimal(str(percent))

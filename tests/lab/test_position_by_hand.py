@@ -10,6 +10,7 @@ import pytest
 
 from labkit.assembly import assemble_in_process
 from labkit.domain import events as ev
+from labkit.domain.orders import OrderIntent, OrderType, Side
 from labkit.edge.clocks import VirtualTimeLoop, run_in_virtual_time
 from labkit.engine.ledger import Ledger
 from labkit.engine.position_details import position_detail
@@ -62,6 +63,17 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         controller.close(symbol)
         await wait(3_000)
         told["closed"] = next(trade for trade in engine.closed_trades if trade.symbol == symbol)
+        # Somebody else opens a position in the same account: the lab adopts it, without exits.
+        scheduler.submit(ev.EntriesPaused(time_ms=clock.now_ms(), paused=True, reason="the rest is by hand"))
+        foreign = OrderIntent(
+            client_order_id="by-hand", symbol=symbol, side=Side.BUY, order_type=OrderType.MARKET, quantity=half
+        )
+        await scheduler.binance_client.place_order(foreign)
+        await wait(3_000)
+        told["adopted"] = detail()
+        with pytest.raises(LocalProtocolError) as refused:
+            controller.move_exits(symbol, stop_price=row.stop_price, target_price=None)
+        told["refused_exits"] = str(refused.value)
         await assembly.stop()
 
     run_in_virtual_time(live(), loop)
@@ -104,6 +116,11 @@ def test_a_stop_beyond_the_market_is_refused_in_words(story: dict[str, Any]) -> 
 
 def test_a_part_smaller_than_a_step_is_refused_in_words(story: dict[str, Any]) -> None:
     assert "its smallest step" in story["refused_part"]
+
+
+def test_a_position_of_somebody_else_has_no_decision_and_no_exits_to_move(story: dict[str, Any]) -> None:
+    assert (story["adopted"].decision, story["adopted"].row.stop_price) == (None, None)
+    assert "no exits to move" in story["refused_exits"]
 
 
 def test_half_a_position_is_closed_and_the_other_half_keeps_its_exits(story: dict[str, Any]) -> None:

@@ -140,7 +140,7 @@ function buildExitField(key, label, move) {
     paint(text, closing) {
       told = text;
       if (!dirty && !drafted && input.value !== text) input.value = text;
-      input.disabled = closing;
+      input.disabled = closing || !text; // a position of somebody else has no exits
     },
     draft(text) {
       if (dirty) return;
