@@ -242,7 +242,10 @@ class Lab:
         Raises:
             ConfigError: not a number above -100 and at most 1000.
         """
-        fraction, leverage = Decimal(str(percent)) / 100, self.config.risk.leverage
+        try:
+            fraction, leverage = Decimal(str(percent)) / 100, self.config.risk.leverage
+        except InvalidOperation:
+            raise ConfigError(f"percent: {percent!r} is not a number", field="percent") from None
         return self._look(
             lambda scheduler, _: what_if(scheduler.engine, latest_marks(scheduler), fraction, leverage=leverage)
         )

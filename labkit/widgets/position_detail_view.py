@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
 
 import msgspec
 
@@ -24,6 +24,7 @@ from labkit.widgets.view_parts import (
     percent,
     places_of,
     price,
+    rounded_parts,
     signed,
     signed_money,
     tone_of,
@@ -188,18 +189,6 @@ def split_figures(pnl: PositionPnl) -> tuple[Figure, ...]:
     net = sum(shown, Decimal(0))
     title = "The four together: what this position has brought so far, the part still open at mark"
     return (*parts, Figure(key="net", label="Net so far", text=signed_money(net), tone=tone_of(net), title=title))
-
-
-def rounded_parts(parts: Sequence[Decimal], quantum: Decimal) -> list[Decimal]:
-    """`parts` on the grid of `quantum`, each off by less than one step, adding up to the rounded sum of all.
-
-    The largest remainders are rounded up.
-    """
-    floors = [(part / quantum).to_integral_value(ROUND_FLOOR) for part in parts]
-    missing = int((sum(parts, Decimal(0)) / quantum).to_integral_value() - sum(floors, Decimal(0)))
-    by_remainder = sorted(range(len(parts)), key=lambda i: floors[i] - parts[i] / quantum)
-    raised = set(by_remainder[:missing])
-    return [(floor + (i in raised)) * quantum for i, floor in enumerate(floors)]
 
 
 def receipt_of(decision: Decision) -> Receipt:

@@ -20,7 +20,10 @@ lab = labkit.start(data_dir={folder!r}, speed=20, symbols=["BTCUSDT", "ETHUSDT",
                    paper={{"history_days": 4, "planted_edge": 0.8}}, trader={{
                        "warm_up_minutes": 600, "cold_start_labels": 100, "decision_every_minutes": 2,
                        "horizon_minutes": 240, "barrier_sigmas": 2.0, "trailing_start_fraction": 1.0}})
-symbol = lab.wait_for("position_opened").symbol
+lab.wait_for("position_opened")
+while len(lab.snapshot().positions) < 2:
+    time.sleep(0.1)
+symbol = lab.snapshot().positions[-1].symbol
 lab.pause_entries("the test holds what there is")
 print(symbol)
 """
@@ -93,6 +96,18 @@ def test_enter_on_a_row_opens_its_chart_and_its_receipt(inspected: Inspected) ->
     inspected.page.wait_for_selector(".labkit-chart-up[d^=M]", state="attached")
     assert inspected.page.locator(".labkit-contributions li").count() == 8
     assert "Went " in inspected.page.locator(".labkit-receipt").inner_text()
+
+
+def test_arrow_keys_choose_the_row_above_and_come_back(inspected: Inspected) -> None:
+    title = ".labkit-detail-title"
+    inspected.page.locator(f"tr[data-position={inspected.symbol}] .labkit-choose").focus()
+    inspected.page.keyboard.press("ArrowUp")
+    inspected.page.wait_for_function(
+        "own => !document.querySelector('.labkit-detail-title').textContent.startsWith(own)", arg=inspected.symbol
+    )
+    inspected.page.keyboard.press("ArrowDown")
+    inspected.page.locator(title, has_text=inspected.symbol).wait_for()
+    inspected.page.wait_for_selector(".labkit-chart-up[d^=M]", state="attached")
 
 
 @pytest.mark.parametrize(("theme", "width"), [("Light", 1380), ("Dark", 1380), ("Light", 760), ("Dark", 760)])
@@ -217,6 +232,14 @@ def test_a_second_browser_sees_the_same_position_and_what_it_does_shows_in_both(
     )
     other.close()
     assert inspected.row()[0] == Decimal(wanted)
+
+
+def test_one_click_alone_closes_no_part(inspected: Inspected) -> None:
+    button = inspected.page.get_by_role("button", name=f"Close 25 % of {inspected.symbol}", exact=True)
+    button.click()
+    inspected.page.wait_for_timeout(3_500)
+    assert button.inner_text() == "25 %"
+    assert inspected.ledger(ev.CloseRequested) == []
 
 
 def test_half_of_it_is_closed_by_two_clicks(inspected: Inspected) -> None:
