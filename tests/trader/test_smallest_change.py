@@ -6,13 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 from facts import mark_of, quote_of
-from planted_market import MOMENTUM, Market, make_market
 from test_self_learning_trader import CONFIG, DAY, SYMBOLS, bars_at
 
 from labkit.config import Config, TraderConfig
 from labkit.domain.clock import MINUTE_MS
 from labkit.domain.decisions import Action, Change, Decision
 from labkit.domain.market_events import MarkPrice, Quote
+from labkit.research.markets import Market
+from labkit.research.planted_markets import make_planted_market
 from labkit.trader.drift import ENTERED_AT
 from labkit.trader.features import CLOSE
 from labkit.trader.self_learning_trader import SelfLearningTrader
@@ -83,7 +84,7 @@ class Moment(msgspec.Struct):
 
 @pytest.fixture(scope="module")
 def market() -> Market:
-    return make_market(MOMENTUM, 71, days=16, symbols=len(SYMBOLS), b=0.15)
+    return make_planted_market("momentum", 71, days=16, symbols=len(SYMBOLS), b=0.15)
 
 
 @pytest.fixture(scope="module")
