@@ -81,13 +81,17 @@ def clock_of(snapshot: Snapshot) -> Clock:
 
 
 def header_of(snapshot: Snapshot) -> Header:
+    state, tone = words(snapshot.state), _STATE_TONES.get(snapshot.state, "warn")
+    if snapshot.state == "running" and snapshot.symbols and all(row.stale_because for row in snapshot.symbols):
+        # The engine is at work, but there is nothing yet (or no more) that it could decide on.
+        state, tone = "waiting for quotes", "warn"
     return Header(
         market=snapshot.market,
         disclosure=snapshot.disclosure,
         pace=pace_in_words(snapshot.speed),
-        state=words(snapshot.state),
+        state=state,
         state_detail=snapshot.state_detail,
-        state_tone=_STATE_TONES.get(snapshot.state, "warn"),
+        state_tone=tone,
         final=snapshot.state in FINAL_STATES,
         entries_paused=snapshot.entries_paused,
     )
