@@ -92,6 +92,15 @@ def judge(
 
 
 @compiled
+def unforeseen_gap(execution_gap: float, slippage: float) -> float:
+    """What fills lose beyond the slippage expected for both sides: a cost, as a fraction of notional, never below zero.
+
+    Real fills slip too, so the measured gap holds the expected slippage already. A gap smaller than that earns nothing.
+    """
+    return max(0.0, -execution_gap - slippage)
+
+
+@compiled
 def prefers_other_side(p: float, held_side: int) -> bool:
     """The adverse move, as the model sees it: with the features of now it would rather be on the other side.
 

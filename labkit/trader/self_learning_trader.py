@@ -354,7 +354,7 @@ class SelfLearningTrader:
             bid, ask = quote_to_floats(quote)
             spread = (ask - bid) / (0.5 * (ask + bid))
         fee, slippage = 2.0 * self._trader.taker_fee_rate, 2.0 * self._trader.slippage_rate
-        gap = max(0.0, -float(record["execution_gap"]))
+        gap = self._policy.unforeseen_gap(float(record["execution_gap"]), slippage)
         long_funding = 0.0
         mark = marks.get(symbol)
         if mark and now_ms <= mark.next_funding_time_ms < now_ms + self._trader.horizon_minutes * MINUTE_MS:
@@ -466,4 +466,5 @@ def compile_ahead() -> None:
         trader.step(minute * MINUTE_MS, {}, quotes={}, marks={}, held={}, equity_drawdown=0.0)
     trader.learning()
     policy.prefers_other_side(0.5, 1)
+    policy.unforeseen_gap(0.0, 0.0)
     compiling.forget_old_machine_code()

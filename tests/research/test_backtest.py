@@ -148,6 +148,12 @@ def test_a_lake_without_these_candles_says_how_to_bring_them(tmp_path: object) -
         backtest(["BTCUSDT"], "2024-01-01", "2024-01-02", data=tmp_path)  # type: ignore[arg-type]
 
 
+def test_where_nothing_was_pulled_both_ways_on_are_named(data_dir: Path) -> None:
+    assert not (data_dir / "lake").exists()
+    with pytest.raises(ConfigError, match=r"nothing has been pulled yet. `labkit data pull .* data=\"simulated\""):
+        backtest(["BTCUSDT"], "2024-01-01", "2024-01-02")
+
+
 class Contrarian:
     """A rule brought from a notebook cell."""
 
