@@ -54,6 +54,7 @@ OUTCOMES = (
     "drawdown",
     "drift",
     "calibrated",
+    "proven",
     "expected_value",
     "size",
     "open_positions",
@@ -72,6 +73,7 @@ OUTCOMES = (
     DRAWDOWN,
     DRIFT,
     NOT_CALIBRATED,
+    NOT_PROVEN,
     TOO_LITTLE_VALUE,
     NO_SIZE,
     TOO_MANY_OPEN,
@@ -186,7 +188,7 @@ def simulate(
         trade_from_ms: no entries before this moment (UTC ms); learning goes on all the time.
         rules: round prices and quantities to the grid of these; nothing is rounded if None.
         keep_decisions: record every decision, not only how many there were.
-        trust: take probabilities at face value and without a ramp, as an oracle may be.
+        trust: take probabilities at face value and without a ramp or proof, as an oracle may be.
         stop: int64[1]; where another thread writes 1 into it, the run ends with the simulated day, unfinished.
 
     Raises:
@@ -196,7 +198,7 @@ def simulate(
     settings = settings_for(market, config)
     span = market.span_minutes
     if trust:
-        settings = settings._replace(confidence_z=-np.inf, cold_start_weight=0.0)
+        settings = settings._replace(confidence_z=-np.inf, cold_start_weight=0.0, evidence_nats=0.0)
     state = new_state(settings, symbols)
     terms = terms_of(market, config, costs, rules)
     account, positions, days = new_books(market, float(config.paper.opening_balance))
@@ -313,6 +315,8 @@ def _live(
                 outcome = DRIFT
             elif usable_slope(common, settings.confidence_z) <= 0.0:
                 outcome = NOT_CALIBRATED
+            elif verdict.proven <= 0.0:
+                outcome = NOT_PROVEN
             elif verdict.expected_value <= verdict.threshold:
                 outcome = TOO_LITTLE_VALUE
             elif verdict.leverage <= 0.0:

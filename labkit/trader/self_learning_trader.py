@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from labkit.trader.policies import Policy, PolicyDesk
     from labkit.trader.receipts import Look
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 _GAP_RATE = 0.1
 """Weight of the newest execution in the mean execution gap of a symbol."""
 
@@ -235,6 +235,7 @@ class SelfLearningTrader:
             expert_weights=self._expert_weights(),
             drift=self.drift_step,
             drift_nats=float(common["drift"]),
+            evidence_nats=float(common["evidence"]),
         )
 
     def mark_virtual(self, quotes: Mapping[str, Quote]) -> None:
@@ -403,6 +404,7 @@ class SelfLearningTrader:
             weighted_labels=float(common["weight"]),
             drift=float(common["drift"]),
             drift_step=int(common["drift_step"]),
+            evidence=float(common["evidence"]),
             slope_confidence=(
                 self._learner.calibration_slope(common),
                 self._learner.usable_slope(common, self._settings.confidence_z),

@@ -117,6 +117,7 @@ def test_hours_are_a_market_too_and_minutes_under_them_are_used() -> None:
         "decision_every_minutes": 120,
         "cost_margin": 0.0,
         "prior_confidence_z": 0.0,
+        "evidence_nats": 0.0,
     }
     alone, guided = (backtest(data=data, trader=settings) for data in (coarse, fine))
     assert alone.market.span_minutes == 60
