@@ -6,7 +6,8 @@ at the same broker, and prints every row with what must be reached, what would b
 `--seeds 2` makes a quick look of it, `--rows A,B` only some. `--ablations 2` takes a part of the trader away at a time,
 by changing one line in a copy of the package, and shows what each is worth.
 
-Seeds: null 2101 and on, momentum 2201, regime 2301, context 2401, reversion 2501, slow momentum 2601, stream 2701.
+Seeds: null 2101 and on, momentum 2201, regime 2301, context 2401, reversion 2501, slow momentum 2601, stream 2701,
+noise for LightGBM 2901.
 """
 
 from __future__ import annotations
@@ -304,13 +305,15 @@ def cost_rows(_seeds: int) -> Iterator[Row]:
 
 
 def foreign_rows(seeds: int) -> Iterator[Row]:
-    worst = 1.0
-    for seed in range(2101, 2101 + max(1, seeds // 10)):
+    """Half as many markets as of the other kinds, at least one: each costs half a minute of trees."""
+    finals = []
+    for seed in range(2901, 2901 + max(1, seeds // 2)):
         market = make_planted_market("null", seed)
         asked = asked_through(BacktestResult("", market, CONFIG, COSTS, simulate(market, CONFIG, COSTS)))
         foreign = foreign_of(asked.questions, lightgbm_probabilities(asked), *market.rows.shape[:2])
-        worst = min(worst, simulate(market, CONFIG, COSTS, foreign=foreign).final_equity / 10_000.0)
-    yield at_least("G5", "noise: weekly LightGBM through our slope, worst equity", worst, 0.90, 0.98)
+        finals.append(simulate(market, CONFIG, COSTS, foreign=foreign).final_equity / 10_000.0)
+    what = f"noise: weekly LightGBM through our slope, worst of {len(finals)}"
+    yield at_least("G5", what, min(finals), 0.90, 0.98)
 
 
 ROWS: dict[str, Callable[[int], Iterator[Row]]] = {

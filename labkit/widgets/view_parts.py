@@ -10,7 +10,7 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from typing import Protocol
 
 import msgspec
@@ -135,6 +135,18 @@ def signed_money(amount: Decimal) -> str:
 def signed(value: float, places: int) -> str:
     text = f"{value:+.{places}f}"
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
+
+
+def rounded_parts(parts: Sequence[Decimal], quantum: Decimal) -> list[Decimal]:
+    """`parts` on the grid of `quantum`, each off by less than one step, adding up to the rounded sum of all.
+
+    The largest remainders are rounded up.
+    """
+    floors = [(part / quantum).to_integral_value(ROUND_FLOOR) for part in parts]
+    missing = int((sum(parts, Decimal(0)) / quantum).to_integral_value() - sum(floors, Decimal(0)))
+    by_remainder = sorted(range(len(parts)), key=lambda i: floors[i] - parts[i] / quantum)
+    raised = set(by_remainder[:missing])
+    return [(floor + (i in raised)) * quantum for i, floor in enumerate(floors)]
 
 
 def percent(fraction: float) -> str:

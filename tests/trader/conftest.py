@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import their neighbour `planted_market`, and builds bars and quotes for them."""
+"""Lets the tests of this folder import their neighbour `facts`, which builds bars and quotes for them."""
 
 from __future__ import annotations
 

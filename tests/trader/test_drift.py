@@ -6,13 +6,14 @@ import math
 
 import numpy as np
 import pytest
-from planted_market import MOMENTUM, Market, make_market
 from test_policy import common_with
 from test_self_learning_trader import CONFIG, SYMBOLS, live
 
 from labkit.config import TraderConfig
 from labkit.domain.clock import MINUTE_MS
 from labkit.domain.decisions import Action
+from labkit.research.markets import Market
+from labkit.research.planted_markets import make_planted_market
 from labkit.trader.drift import DRIFT_STEPS, ENTERED_AT, LEFT_AT, MOST_NATS, STAKES, observe_drift
 from labkit.trader.policies import Question
 from labkit.trader.policy import judge
@@ -76,7 +77,7 @@ class Turncoat:
 
 @pytest.fixture(scope="module")
 def market() -> Market:
-    return make_market(MOMENTUM, 61, days=7, symbols=len(SYMBOLS), b=0.2)
+    return make_planted_market("momentum", 61, days=7, symbols=len(SYMBOLS), b=0.2)
 
 
 def test_predictions_that_turned_false_are_benched_and_true_ones_come_back(market: Market) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from planted_market import MOMENTUM, NULL, Market, make_market
 from test_self_learning_trader import CONFIG, SYMBOLS, live
 
 from labkit.config import TraderConfig
 from labkit.domain.clock import MINUTE_MS
 from labkit.domain.decisions import Action, Decision
+from labkit.research.markets import Market
+from labkit.research.planted_markets import make_planted_market
 from labkit.trader.feature_gate import CONSTANT, NOT_A_NUMBER, SANE, SHIFTED, SPREAD, inspect
 from labkit.trader.features import FEATURE_NAMES, TAKER_BUY_VOLUME, VOLUME
 from labkit.trader.questions import questions_through
@@ -27,7 +29,7 @@ SETTINGS = settings_of(TraderConfig(), 1)
 @pytest.fixture(scope="module")
 def asked() -> np.ndarray:
     """The features of one symbol at its questions, float64[n, features]."""
-    market = make_market(NULL, 51, days=8, symbols=1)
+    market = make_planted_market("null", 51, days=8, symbols=1)
     return questions_through(SETTINGS, new_state(SETTINGS, 1), market.minutes, market.rows).questions["x"]
 
 
@@ -100,13 +102,13 @@ DAYS = 14
 
 @pytest.fixture(scope="module")
 def market() -> Market:
-    return make_market(MOMENTUM, 52, days=DAYS + 1, symbols=len(SYMBOLS), b=0.15)
+    return make_planted_market("momentum", 52, days=DAYS + 1, symbols=len(SYMBOLS), b=0.15)
 
 
 def decisions_with(market: Market, spoil: Callable[[np.ndarray], None], cycles: int = CYCLES) -> list[Decision]:
     """Decisions on the first symbol, whose bars are spoiled after all but the last day."""
     start = DAYS * 1440
-    spoiled = market._replace(rows=market.rows.copy())
+    spoiled = replace(market, rows=market.rows.copy())
     spoil(spoiled.rows[start:, 0])
     trader = SelfLearningTrader(CONFIG)
     trader.live_through_arrays(market.minutes[:start] * MINUTE_MS, market.rows[:start])
@@ -147,7 +149,7 @@ def test_bars_that_are_not_spoiled_stop_nothing(market: Market) -> None:
 
 
 def test_a_history_that_never_told_of_taker_volume_may_be_traded(market: Market) -> None:
-    silent = market._replace(rows=market.rows.copy())
+    silent = replace(market, rows=market.rows.copy())
     silent.rows[..., TAKER_BUY_VOLUME] = np.nan
     made = decisions_with(silent, lambda rows: None)
     assert "features_sane" not in {decision.primary_reason for decision in made}

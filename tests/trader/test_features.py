@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from planted_market import CONTEXT, make_market
 
 from labkit.config import TraderConfig
+from labkit.research.planted_markets import make_planted_market
 from labkit.trader.features import CLOSE, FEATURE_NAMES, HIGH, LOW, OPEN, TAKER_BUY_VOLUME, VOLUME
 from labkit.trader.state import new_state, settings_of
 from labkit.trader.step import advance, nobody_else, scratch
@@ -21,7 +21,7 @@ def features_after(rows: np.ndarray) -> np.ndarray:
 
 
 def test_in_a_mirrored_market_every_feature_of_the_market_changes_its_sign_only() -> None:
-    rows = make_market(CONTEXT, 5, days=2, symbols=3, b=0.1).rows
+    rows = make_planted_market("context", 5, days=2, symbols=3, b=0.1).rows
     mirrored = rows.copy()
     mirrored[..., OPEN], mirrored[..., CLOSE] = 1 / rows[..., OPEN], 1 / rows[..., CLOSE]
     mirrored[..., HIGH], mirrored[..., LOW] = 1 / rows[..., LOW], 1 / rows[..., HIGH]
@@ -33,13 +33,13 @@ def test_in_a_mirrored_market_every_feature_of_the_market_changes_its_sign_only(
 
 
 def test_features_do_not_know_the_unit_of_a_price() -> None:
-    rows = make_market(CONTEXT, 6, days=1, symbols=3, b=0.1).rows
+    rows = make_planted_market("context", 6, days=1, symbols=3, b=0.1).rows
     scaled = rows * np.array([1000, 1000, 1000, 1000, 7, 7])
     np.testing.assert_allclose(features_after(scaled), features_after(rows), atol=1e-9)
 
 
 def test_features_are_of_order_one_and_vary() -> None:
-    rows = make_market(CONTEXT, 7, days=10, symbols=3).rows
+    rows = make_planted_market("context", 7, days=10, symbols=3).rows
     state, seen = new_state(SETTINGS, 3), []
     minutes, space = np.arange(len(rows)), scratch()
     for start in range(0, len(rows), 97):
@@ -53,7 +53,7 @@ def test_features_are_of_order_one_and_vary() -> None:
 
 
 def test_a_history_without_taker_volume_is_still_lived_through() -> None:
-    rows = make_market(CONTEXT, 8, days=1, symbols=3).rows
+    rows = make_planted_market("context", 8, days=1, symbols=3).rows
     rows[..., TAKER_BUY_VOLUME] = np.nan
     x = features_after(rows)
     assert np.isfinite(x).all()

@@ -8,13 +8,14 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 import pytest
-from planted_market import MOMENTUM, NULL, Market, make_market
 from test_self_learning_trader import CONFIG, DAY, SYMBOLS, live
 
 from labkit.domain.clock import MINUTE_MS
 from labkit.domain.decisions import Action
 from labkit.domain.snapshot import LearningRow
 from labkit.errors import ConfigError, RemoteProtocolError
+from labkit.research.markets import Market
+from labkit.research.planted_markets import make_planted_market
 from labkit.trader.learner import calibration_slope, usable_slope
 from labkit.trader.policies import Answer, Policy, Question, probabilities_through
 from labkit.trader.policy_examples import MovingAverageTrend, ScikitLearnClassifier
@@ -27,7 +28,7 @@ SETTINGS = settings_of(CONFIG.trader, len(SYMBOLS))
 
 @pytest.fixture(scope="module")
 def market() -> Market:
-    return make_market(MOMENTUM, 3, days=4, symbols=len(SYMBOLS), b=0.12)
+    return make_planted_market("momentum", 3, days=4, symbols=len(SYMBOLS), b=0.12)
 
 
 class Says:
@@ -226,9 +227,9 @@ def test_a_rule_that_fits_the_market_may_be_counted_on_and_its_mirror_image_may_
     assert not_usable == 0.0
 
 
-def taught(kind: int, make: Callable[[], object]) -> tuple[LearningRow, int]:
+def taught(kind: str, make: Callable[[], object]) -> tuple[LearningRow, int]:
     """A classifier's four days with three symbols."""
-    market = make_market(kind, 3, days=4, symbols=3, b=0.12)
+    market = make_planted_market(kind, 3, days=4, symbols=3, b=0.12)
     policy = ScikitLearnClassifier(make, every=500)
     trader = SelfLearningTrader(msgspec.structs.replace(CONFIG, symbols=SYMBOLS[:3]), policy=policy)
     trader.live_through_arrays(market.minutes * MINUTE_MS, market.rows)
@@ -237,7 +238,7 @@ def taught(kind: int, make: Callable[[], object]) -> tuple[LearningRow, int]:
 
 def test_a_classifier_learns_the_planted_edge_from_delayed_labels() -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
-    learning, fits = taught(MOMENTUM, lambda: linear_model.LogisticRegression(C=0.1))
+    learning, fits = taught("momentum", lambda: linear_model.LogisticRegression(C=0.1))
     assert fits >= 5
     assert learning.skill_millinats > 10
     assert learning.calibration_slope_lower > 0.5
@@ -245,6 +246,6 @@ def test_a_classifier_learns_the_planted_edge_from_delayed_labels() -> None:
 
 def test_a_classifier_fitted_to_noise_may_not_be_counted_on() -> None:
     tree = pytest.importorskip("sklearn.tree")
-    learning, _ = taught(NULL, lambda: tree.DecisionTreeClassifier(max_depth=8, random_state=0))
+    learning, _ = taught("null", lambda: tree.DecisionTreeClassifier(max_depth=8, random_state=0))
     assert learning.skill_millinats < -5  # it boasts
     assert learning.calibration_slope_lower < 0.1

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from planted_market import MOMENTUM, Market, make_market
 
 from labkit.config import TraderConfig
+from labkit.research.markets import Market
+from labkit.research.planted_markets import make_planted_market
 from labkit.trader.learner import log_loss
 from labkit.trader.questions import QuestionsAndAnswers, foreign_of, questions_through
 from labkit.trader.state import State, new_state, settings_of, to_bytes
@@ -19,7 +20,7 @@ MINUTES = 2 * 1440
 
 @pytest.fixture(scope="module")
 def market() -> Market:
-    return make_market(MOMENTUM, 41, days=2, symbols=SYMBOLS, b=0.12)
+    return make_planted_market("momentum", 41, days=2, symbols=SYMBOLS, b=0.12)
 
 
 @pytest.fixture(scope="module")

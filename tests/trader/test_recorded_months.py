@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted_market import Market, trade
 
-from labkit.config import TraderConfig
+from labkit.config import Config
 from labkit.domain.clock import MINUTE_MS
+from labkit.research.markets import Market, market_of_arrays
+from labkit.research.simulation import costs_of, simulate
 
 MONTH = "20250504-20250603"
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")
@@ -30,14 +31,15 @@ def recorded_market(folder: Path) -> Market:
         inside = own <= times[-1]
         for column, name in enumerate(("open", "high", "low", "close", "volume")):
             rows[np.searchsorted(times, own[inside]), s, column] = table[name].to_numpy()[inside]
-    return Market(times // MINUTE_MS, rows, np.zeros(rows.shape[:2]))
+    return market_of_arrays(SYMBOLS, times // MINUTE_MS, rows)
 
 
 @pytest.mark.real_data
 def test_a_recorded_month_is_lived_through_and_hardly_traded_after_cost(real_data: Path) -> None:
-    result = trade(recorded_market(real_data), TraderConfig(), cost=0.0012)
-    assert int(result.state.common["labels"][0]) > 25_000
-    assert (result.state.symbols["skipped"] <= 30).all()
-    assert result.trades <= 50
-    assert result.equity[-1] >= 0.98
-    assert abs(result.millinats) < 3.0
+    run = simulate(recorded_market(real_data), Config(), costs_of(Config(), 2e-4))
+    common = run.state.common[0]
+    assert int(common["labels"]) > 25_000
+    assert (run.state.symbols["skipped"] <= 30).all()
+    assert len(run.trades) <= 50
+    assert run.final_equity >= 0.98 * float(Config().paper.opening_balance)
+    assert abs(float(common["skill"] / common["weight"])) < 0.003

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
 from facts import bar_of, mark_of, quote_of
-from planted_market import MOMENTUM, NULL, Market, make_market, trade
 
 from labkit.config import Config, TraderConfig
 from labkit.domain.clock import MINUTE_MS
 from labkit.domain.decisions import Action, Decision
 from labkit.domain.market_events import Bar, Quote
 from labkit.errors import LocalProtocolError, RemoteProtocolError
+from labkit.research.markets import Market
+from labkit.research.planted_markets import make_planted_market
+from labkit.research.simulation import Costs, simulate
 from labkit.trader.features import CLOSE, FEATURE_NAMES
 from labkit.trader.self_learning_trader import SelfLearningTrader, compile_ahead
 
 CONFIG = Config()
+COSTS = Costs(taker_fee=0.0005, slippage=0.0, spread=1.5e-4)
 SYMBOLS = CONFIG.symbols
 DAY = 1440
 
@@ -28,7 +33,7 @@ def _compiled() -> None:
 
 @pytest.fixture(scope="module")
 def market() -> Market:
-    return make_market(MOMENTUM, 1, days=23, symbols=len(SYMBOLS), b=0.12)
+    return make_planted_market("momentum", 1, days=23, symbols=len(SYMBOLS), b=0.12)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +106,7 @@ def test_bars_and_arrays_are_the_same_history(market: Market) -> None:
 
 def test_no_decision_depends_on_a_bar_that_had_not_closed(market: Market, experience: bytes) -> None:
     t = 21 * DAY
-    other_future = market._replace(rows=market.rows.copy())
+    other_future = replace(market, rows=market.rows.copy())
     other_future.rows[t + 30 :] *= 1.5
     first = live(experienced(experience), market, t, t + 60)
     second = live(experienced(experience), other_future, t, t + 60)
@@ -138,7 +143,7 @@ def test_missing_minutes_are_counted_and_are_no_outburst_of_volatility(market: M
     rows[-1] = rows[-2, :, [CLOSE]].T * 1.015
     holed.live_through_arrays(market.minutes[:end][keep] * MINUTE_MS, rows)
     assert holed.missing_minutes == 180
-    own_future = market._replace(rows=market.rows.copy())
+    own_future = replace(market, rows=market.rows.copy())
     own_future.rows[end:] *= (rows[-1, :, CLOSE] / market.rows[end - 1, :, CLOSE])[:, None]
     before = live(whole, market, end, end + 5)[0].stop_distance
     after = live(holed, own_future, end, end + 5)[0].stop_distance
@@ -189,15 +194,16 @@ def test_every_symbol_is_decided_on_once_in_every_cadence(market: Market, experi
 
 
 def test_a_planted_edge_is_traded_often_and_with_profit(market: Market) -> None:
-    result = trade(market, CONFIG.trader, cost=0.00115, trade_from=21 * DAY)
-    assert result.trades / 48 >= 4  # per market hour
-    assert result.equity[-1] > 1.02
+    begin_ms = int(market.minutes[21 * DAY]) * MINUTE_MS
+    run = simulate(market, CONFIG, COSTS, trade_from_ms=begin_ms)
+    assert len(run.trades) / 48 >= 4  # per market hour
+    assert run.final_equity > 1.02 * float(CONFIG.paper.opening_balance)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_market_without_an_edge_is_hardly_traded(seed: int) -> None:
-    market = make_market(NULL, seed, days=23, symbols=len(SYMBOLS))
-    assert trade(market, CONFIG.trader, cost=0.00115).trades <= 5
+    market = make_planted_market("null", seed, days=23, symbols=len(SYMBOLS))
+    assert len(simulate(market, CONFIG, COSTS).trades) <= 5
 
 
 def test_every_receipt_names_exactly_one_reason_and_it_is_the_first_failed_gate(
@@ -303,6 +309,18 @@ def test_a_poor_execution_makes_the_next_entry_dearer(market: Market, experience
     decisions = {d.symbol: d for d in live(trader, market, 21 * DAY, 21 * DAY + 5)}
     assert decisions["BTCUSDT"].execution_gap_cost == pytest.approx(0.0004, rel=0.01)
     assert decisions["ETHUSDT"].execution_gap_cost == 0.0  # luck is no discount
+
+
+@pytest.mark.parametrize(("foreseen", "beyond"), [(0.0, 0.0004), (0.0001, 0.0002), (0.0002, 0.0), (0.0005, 0.0)])
+def test_slippage_that_was_foreseen_is_not_charged_again_when_fills_show_it(
+    market: Market, experience: bytes, foreseen: float, beyond: float
+) -> None:
+    trader = experienced(experience, Config(trader=TraderConfig(slippage_rate=foreseen)))
+    for _ in range(200):
+        trader.observe_execution("BTCUSDT", -0.0004)
+    decision = next(d for d in live(trader, market, 21 * DAY, 21 * DAY + 5) if d.symbol == "BTCUSDT")
+    assert decision.slippage_cost == 2 * foreseen
+    assert decision.execution_gap_cost == pytest.approx(beyond, abs=1e-12)
 
 
 def test_funding_within_the_horizon_is_a_cost_to_one_side_and_a_gain_to_the_other(

@@ -6,13 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 from facts import mark_of, quote_of
-from planted_market import MOMENTUM, Market, make_market
 from test_self_learning_trader import CONFIG, DAY, SYMBOLS, bars_at
 
 from labkit.config import Config, TraderConfig
 from labkit.domain.clock import MINUTE_MS
 from labkit.domain.decisions import Action, Change, Decision
 from labkit.domain.market_events import MarkPrice, Quote
+from labkit.research.markets import Market
+from labkit.research.planted_markets import make_planted_market
 from labkit.trader.drift import ENTERED_AT
 from labkit.trader.features import CLOSE
 from labkit.trader.self_learning_trader import SelfLearningTrader
@@ -53,6 +54,9 @@ class Moment(msgspec.Struct):
                     common["slope_down"], common["slope_up"] = 1e12, 1e12 * change.needed
                 case "drift_step":
                     common["drift_step"], common["drift"] = int(change.needed), ENTERED_AT[int(change.needed)]
+                case "evidence":
+                    # The minute's own labels are taken in before it is asked for.
+                    common["evidence"] = change.needed + 1.0
                 case "labels":
                     common["weight"] = change.needed
                 case "barrier":
@@ -80,7 +84,7 @@ class Moment(msgspec.Struct):
 
 @pytest.fixture(scope="module")
 def market() -> Market:
-    return make_market(MOMENTUM, 71, days=16, symbols=len(SYMBOLS), b=0.15)
+    return make_planted_market("momentum", 71, days=16, symbols=len(SYMBOLS), b=0.15)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +105,8 @@ def moments(market: Market) -> list[Moment]:
             other._state.common["drift_step"], other._state.common["drift"] = 2, 12.0
         elif kind == 2:
             other._state.common["weight"] = 0.0
+        elif kind == 3:
+            other._state.common["evidence"] = 0.0
         dear = float(random.choice([0.0005, 0.0005, 0.004]))
         sampled.append(
             Moment(
@@ -152,7 +158,7 @@ def test_applied_in_replay_the_smallest_change_flips_the_decision(market: Market
         "model_flip",
         "holding",
     } <= (reasons)
-    assert {"probability", "cost", "slope", "drawdown", "drift_step", "barrier"} <= inputs
+    assert {"probability", "cost", "slope", "drawdown", "drift_step", "evidence", "barrier"} <= inputs
 
 
 def test_a_change_half_as_large_does_not_flip_it(market: Market, moments: list[Moment]) -> None:
