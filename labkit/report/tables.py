@@ -34,7 +34,7 @@ SPLIT_UNITS = {"price": QUOTE, "fees": QUOTE, "funding": QUOTE, "net": QUOTE}
 
 def equity_bridge(history: DayHistory) -> pd.DataFrame:
     """How opening equity became closing equity, step by step."""
-    bridge = metrics.equity_bridge(history)
+    bridge = metrics.in_whole_cents(metrics.equity_bridge(history))
     steps: list[tuple[str, Decimal]] = [
         ("opening equity", bridge.opening),
         ("deposits", bridge.deposits),
@@ -278,21 +278,32 @@ def _event_table(events: Iterable[EventRow]) -> pd.DataFrame:
 
 
 def _split_table(name: str, splits: Mapping[str, PnlSplit], closed: Counter[str]) -> pd.DataFrame:
-    rows = [*splits.items(), (TOTAL, metrics.total(splits.values()))]
     counts = [closed[key] for key in splits]
     return _frame(
         {
-            name: [key for key, _ in rows],
+            name: [*splits, TOTAL],
             "trades": [*counts, sum(counts)],
-            **_split_columns([split for _, split in rows]),
+            **_split_columns(splits.values(), metrics.total(splits.values())),
         },
         {**SPLIT_UNITS, **({"hour": "UTC"} if name == "hour" else {})},
     )
 
 
-def _split_columns(splits: Iterable[PnlSplit]) -> dict[str, list[float | None]]:
-    all_splits = list(splits)
-    return {part: [_cents(getattr(split, part)) for split in all_splits] for part in SPLIT_UNITS}
+def _split_columns(splits: Iterable[PnlSplit], total: PnlSplit | None = None) -> dict[str, list[float]]:
+    """The splits in cents, with a row for their `total` if there is one.
+
+    Whoever adds up what is shown gets what is shown, along the rows and down the columns.
+    """
+    rows = list(splits)
+    if total is None:
+        shown = [metrics.in_cents(row) for row in rows]
+    else:
+        last = metrics.in_cents(total)
+        prices = metrics.to_cents([row.price for row in rows], last.price)
+        fees = metrics.to_cents([row.fees for row in rows], last.fees)
+        funding = metrics.to_cents([row.funding for row in rows], last.funding)
+        shown = [*map(PnlSplit, prices, fees, funding), last]
+    return {part: [_cents(getattr(row, part)) or 0.0 for row in shown] for part in SPLIT_UNITS}
 
 
 def _frame(columns: Mapping[str, list[Any]], units: Mapping[str, str]) -> pd.DataFrame:
