@@ -242,7 +242,7 @@ def _print_disagreements(merge: Merge) -> None:
 
 def _print_gaps(gaps: list[Gap]) -> None:
     for gap in gaps[:SHOWN]:
-        print(f"  missing: {moment_text(gap.start_ms)} to {moment_text(gap.end_ms)}")
+        print(f"  {gap}")
     if len(gaps) > SHOWN:
         print(f"  … and {len(gaps) - SHOWN:,} more gaps")
 

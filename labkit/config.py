@@ -48,8 +48,11 @@ class TraderConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Cap on notional over equity, per symbol."""
     cold_start_labels: Annotated[float, Meta(ge=0)] = 1000.0
     """Sizes ramp up linearly until this many weighted labels have matured."""
+    evidence_nats: Annotated[float, Meta(ge=0, le=50)] = 9.0
+    """Log-loss saved against a coin (nats) that is worth a whole stake; a third of it is the least. 0 asks for none."""
     slippage_rate: Annotated[float, Meta(ge=0, le=0.05)] = 0.0
-    """Expected slippage per side beyond half the spread, as a fraction."""
+    """Expected slippage per side beyond half the spread, as a fraction. What fills are measured to lose beyond it is
+    added; a backtest's broker charges it."""
     taker_fee_rate: Annotated[float, Meta(ge=0, le=0.01)] = 0.0005
     prior_confidence_z: Annotated[float, Meta(ge=0, le=5)] = 0.5
     """How many standard errors are subtracted from the calibration slope."""

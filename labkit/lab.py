@@ -46,6 +46,7 @@ from labkit.paper.weather.script import find_script
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labkit.engine.engine import Engine
     from labkit.engine.unified_scheduler import UnifiedScheduler
     from labkit.report.daily_reporter import DailyReporter
     from labkit.trader.policies import Policy
@@ -205,21 +206,23 @@ class Lab:
             "symbol bid_price ask_price mark_price funding_rate change_24h liquidity_score age_ms stale_because",
         )
 
-    def positions(self) -> pd.DataFrame:
-        """Open positions with their exits; prices and PnL in quote asset."""
+    def positions(self, at: Moment | None = None) -> pd.DataFrame:
+        """Open positions with their exits, now or `at` a past moment; prices and PnL in quote asset."""
         return _frame(
-            self.snapshot().positions,
+            (self.snapshot() if at is None else self.at(at)).positions,
             "symbol quantity entry_price exit_price mark_price unrealized_pnl stop_price target_price "
             "trailing_stop_price liquidation_price opened_ms due_ms",
         )
 
-    def position(self, symbol: str) -> PositionDetail:
-        """One open position: where its result comes from, its fills, and the decision that opened it.
+    def position(self, symbol: str, at: Moment | None = None) -> PositionDetail:
+        """One open position, now or `at` a past moment: where its result comes from, its fills and its decision.
 
         Raises:
             LocalProtocolError: there is no such position.
         """
         symbol = self._traded(symbol)
+        if at is not None:
+            return position_detail(self._engine_at(at)[0], symbol, {}, {})
         return self._look(
             lambda scheduler, _: position_detail(
                 scheduler.engine, symbol, latest_quotes(scheduler), latest_marks(scheduler)
@@ -239,7 +242,10 @@ class Lab:
         Raises:
             ConfigError: not a number above -100 and at most 1000.
         """
-        fraction, leverage = Decimal(str(percent)) / 100, self.config.risk.leverage
+        try:
+            fraction, leverage = Decimal(str(percent)) / 100, self.config.risk.leverage
+        except InvalidOperation:
+            raise ConfigError(f"percent: {percent!r} is not a number", field="percent") from None
         return self._look(
             lambda scheduler, _: what_if(scheduler.engine, latest_marks(scheduler), fraction, leverage=leverage)
         )
@@ -284,8 +290,8 @@ class Lab:
             "slippage_cost funding_cost execution_gap_cost expected_value leverage policy smallest_change",
         )
 
-    def why(self, symbol: str) -> Why:
-        """Why the trader did, or did not, trade `symbol` at its latest decision.
+    def why(self, symbol: str, at: Moment | None = None) -> Why:
+        """Why the trader did, or did not, trade `symbol` at its latest decision, or at the latest before `at`.
 
         Raises:
             ConfigError: the symbol is not traded here, or nothing has been decided on it yet.
@@ -293,7 +299,7 @@ class Lab:
         from labkit.widgets.why import Why
 
         symbol = self._traded(symbol)
-        for decision in self.snapshot().decisions:
+        for decision in (self.snapshot() if at is None else self.at(at)).decisions:
             if decision.symbol == symbol:
                 return Why(decision)
         raise ConfigError(f"nothing has been decided on {symbol} yet", field="symbol")
@@ -304,6 +310,10 @@ class Lab:
         Raises:
             ConfigError: the moment lies before the ledger begins or after it ends.
         """
+        return snapshot_of_past(*self._engine_at(moment))
+
+    def _engine_at(self, moment: Moment) -> tuple[Engine, int]:
+        """The engine as it stood at `moment`, folded from the ledger, and that moment in UTC ms."""
         until_ms = moment_ms(moment, field="moment")
         ledger = Ledger.open(self.folder, read_only=True)
         try:
@@ -313,7 +323,7 @@ class Lab:
                     f"the ledger tells of {moment_text(first_ms)} to {moment_text(last_ms)}, not of {moment}",
                     field="moment",
                 )
-            return snapshot_of_past(fold(self.config, ledger, until_ms=until_ms), until_ms)
+            return fold(self.config, ledger, until_ms=until_ms), until_ms
         finally:
             ledger.close()
 
@@ -406,11 +416,14 @@ class Lab:
 
         return LiveMonitor(self)
 
-    def inspector(self) -> PositionInspector:
-        """The open positions; choosing one shows its chart, why it was opened, and moves its exits or closes a part."""
+    def inspector(self, symbol: str = "") -> PositionInspector:
+        """The open positions; choosing one (`symbol` at first) shows its chart and why it was opened.
+
+        Stop and target can be moved by field, mouse or keys, a part can be closed, a sudden move rehearsed.
+        """
         from labkit.widgets.position_inspector import PositionInspector
 
-        return PositionInspector(self)
+        return PositionInspector(self, self._traded(symbol) if symbol else "")
 
     def health(self) -> HealthPanel:
         """The health panel: breaker, limits, connections, faults on demand, and a button that closes everything."""

@@ -125,7 +125,7 @@ def test_a_notebook_under_nbval_keeps_outputs_to_be_compared_with(path: Path) ->
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_holds_no_logic(path: Path) -> None:
     for cell in json.loads(path.read_text())["cells"]:
-        if cell["cell_type"] == "code":
+        if cell["cell_type"] == "code" and "your-own-code" not in cell["metadata"].get("tags", []):
             source = "".join(cell["source"])
             assert not re.search(r"^\s*(def|class|for|while) ", source, re.MULTILINE), source
 

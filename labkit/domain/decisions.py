@@ -39,8 +39,8 @@ class Change(msgspec.Struct, frozen=True):
     """One input of a decision, as it was and as it would have had to be.
 
     `name` is `probability` (of the decision's side), `cost` (round trip without funding, fraction of notional),
-    `slope` (that may be counted on), `drawdown`, `drift_step`, `barrier`, `labels`, or the name of a gate that asks
-    for something missing (0 now, 1 needed).
+    `slope` (that may be counted on), `drawdown`, `drift_step`, `evidence`, `barrier`, `labels`, or the name of a gate
+    that asks for something missing (0 now, 1 needed).
     """
 
     name: str

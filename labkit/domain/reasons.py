@@ -30,6 +30,7 @@ GATES = {
     "drawdown": GateWords("Equity is near enough to its peak", "Equity has fallen too far below its peak"),
     "drift": GateWords("Predictions come true as they did", "Predictions come true less than they did"),
     "calibrated": GateWords("Predictions may be counted on", "Predictions cannot be counted on"),
+    "proven": GateWords("What came true is more than luck", "What came true may still be luck"),
     "expected_value": GateWords("The edge is worth its costs", "The edge is not worth its costs"),
     "size": GateWords("The stake is more than nothing", "The stake comes to nothing"),
     # the engine's

@@ -150,6 +150,8 @@ class LearningRow(msgspec.Struct, frozen=True, kw_only=True):
     """What drift has led to: `steady`, `shrink`, `hold` or `bench`."""
     drift_nats: float = 0.0
     """Log-loss lost against a coin since the best moment."""
+    evidence_nats: float = 0.0
+    """Log-loss saved against a coin within memory: what stakes grow with."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ lock; the lag this causes is measured all the time and shown.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
@@ -100,7 +101,7 @@ class KernelHost(threading.Thread):
         lags = sorted(self._lags)
         if not lags:
             return 0.0, 0.0
-        return lags[len(lags) // 2], lags[min(len(lags) - 1, int(len(lags) * 0.99))]
+        return lags[len(lags) // 2], lags[math.ceil(len(lags) * 0.99) - 1]
 
     async def _probe_lag(self) -> None:
         while True:

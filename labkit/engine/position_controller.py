@@ -84,12 +84,16 @@ class PositionController:
         """Move stop or target of an open position; what is None stays.
 
         Raises:
-            LocalProtocolError: no such position, or a price on the wrong side of the market.
+            LocalProtocolError: no such position, one without exits, or a price on the wrong side of the market.
         """
         engine, clock = self._attached()
         position = engine.position(symbol)
         if not position.is_open or symbol not in engine.trades:
             raise LocalProtocolError(f"no open position on {symbol}")
+        if engine.trades[symbol].plan is None:
+            raise LocalProtocolError(
+                f"the position on {symbol} has no exits to move: no decision of this lab opened it; close it by hand"
+            )
         quote = self.websocket_monitor.get_quote(symbol)
         if quote is not None:
             price = closing_price(position.sign, quote)

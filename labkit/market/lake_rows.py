@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from labkit.domain.intervals import WEEK_MS, opens_after, opens_at_or_before
+from labkit.domain.moments import moment_text
 from labkit.errors import DataFileError
 from labkit.market.history_kinds import Kind, Series
 
@@ -33,6 +34,10 @@ class Gap(msgspec.Struct, frozen=True):
     interval: str
     start_ms: int
     end_ms: int
+
+    def __str__(self) -> str:
+        name = f"{self.symbol} {self.interval}".strip()
+        return f"{name} missing: {moment_text(self.start_ms)} to {moment_text(self.end_ms)}"
 
 
 class Disagreement(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,12 @@ from labkit.domain.moments import Moment
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.errors import ConfigError
 from labkit.market.lake import LAKE_FOLDER, Lake
+from labkit.market.tapes import TAPE_ENDINGS
 from labkit.research import markets, simulation
 from labkit.research.markets import Market
-from labkit.research.simulation import DECISION, OUTCOMES, Costs, Run
+from labkit.research.simulation import DECISION, OUTCOMES, Costs, Run, warm_bars
 from labkit.research.statistics import sharpe_ratio
+from labkit.research.tape_markets import is_tape, market_of_tapes
 from labkit.research.trials import Trial, TrialLedger
 from labkit.research.verdict import Skill, Verdict, judge
 from labkit.trader.exits import EXIT_REASONS
@@ -46,7 +49,7 @@ DEFAULT_SPREAD_BPS = 1.0
 """Bars tell no spread. What the large contracts quote is less, what the small ones quote is more."""
 RELIABILITY_BINS = 10
 
-Data = Market | Lake | Path | str | Mapping[str, "pd.DataFrame"]
+Data = Market | Lake | Path | str | Sequence[Path | str] | Mapping[str, "pd.DataFrame"]
 
 
 class BacktestResult:
@@ -226,6 +229,18 @@ class BacktestResult:
         decides = (self.name, plain["trader"], plain["risk"], balance, self.costs[:2], spread, said)
         return hashlib.sha256(msgspec.json.encode(decides, order="deterministic")).hexdigest()[:16]
 
+    @property
+    def remark(self) -> str:
+        """Why this run could not show much, where that is so; else empty."""
+        needed = warm_bars(self.config, self._span)
+        lived = self.market.minutes.size
+        if lived <= needed and not self.run.account["entries"][0]:
+            return (
+                f"No entry was possible: {lived} bars are fewer than the {needed} a trader lives through before its "
+                "first entry (trader.warm_up_minutes)."
+            )
+        return ""
+
     def plot(self) -> Picture:
         """Equity and drawdown, skill per day, reliability, and the weights of the experts."""
         from labkit.research.pictures import backtest_picture
@@ -237,12 +252,17 @@ class BacktestResult:
         return (
             f"<BacktestResult {self.name}: {self.market.span}, return {figures['return']:+.2%}, "
             f"Sharpe {figures['sharpe']:.2f}, {figures['trades']:.0f} trades>"
+            + (f"\n{self.remark}" if self.remark else "")
         )
 
     def _repr_html_(self) -> str:
-        from labkit.research.pictures import comparison_html
+        from labkit.research.tables import comparison_html
 
-        return comparison_html([self, *self.baselines], self.market.span) + self.verdict._repr_html_()
+        table = comparison_html([self, *self.baselines], self.market.span)
+        told = f"<p>{escape(self.remark)}</p>" if self.remark else ""
+        if self.daily_returns.size < 2:
+            return f"{table}{told}<p>One day is no track record: there is nothing to judge.</p>"
+        return table + told + self.verdict._repr_html_()
 
     @property
     def _span(self) -> int:
@@ -268,8 +288,9 @@ def backtest(
     Args:
         symbols: those of the configuration if None, or all of `data` where it brings its own.
         start: first moment (UTC), and `end` the first that is not wanted any more.
-        data: `"lake"` (the one in the data folder), the folder of another, `"simulated"`, a DataFrame of candles per
-            symbol (see `markets.market_of_frames`), or a `Market`.
+        data: `"lake"` (the one in the data folder), the folder of another, `"simulated"`, a recorded tape, a folder or
+            list of them (`labkit.research.tape_markets`), a DataFrame of candles per symbol (see
+            `markets.market_of_frames`), or a `Market`.
         interval: of the candles taken from a lake.
         trader: settings that differ from the configuration's, e.g. `{"horizon_minutes": 60}`; `risk` likewise.
         spread_bps: the whole spread between bid and ask, in basis points of the price.
@@ -347,7 +368,30 @@ def market_of(
             raise ConfigError(f"no candles of {', '.join(missing)}; there are {', '.join(data)}", field="symbols")
         whole = markets.market_of_frames(chosen, funding=funding)
         return whole if start is None and end is None else whole.between(start, end)
+    tapes = _tapes_of(data)
+    if tapes:
+        whole = market_of_tapes(tapes, config.symbols if given else None)
+        return whole if start is None and end is None else whole.between(start, end)
     if start is None or end is None:
         raise ConfigError("say from when to when: start and end, e.g. 2024-01-01 and 2024-02-15", field="start")
-    lake: Lake | Path | str = data_folder(config) / LAKE_FOLDER if data == LAKE_FOLDER else data
+    lake = data_folder(config) / LAKE_FOLDER if data == LAKE_FOLDER else data
+    assert isinstance(lake, Lake | Path | str)
+    if data == LAKE_FOLDER and not Path(lake).is_dir():  # type: ignore[arg-type]
+        raise ConfigError(
+            f"{lake}: nothing has been pulled yet. `labkit data pull BTCUSDT --start 2024-01-01` brings history, "
+            'data="simulated" takes the simulated market',
+            field="data",
+        )
     return markets.market_of_lake(lake, config.symbols, start, end, interval)
+
+
+def _tapes_of(data: Lake | Path | str | Sequence[Path | str]) -> list[Path]:
+    """The recordings or folders of them that `data` names; none if it is a lake."""
+    if isinstance(data, Lake) or data == LAKE_FOLDER:
+        return []
+    if isinstance(data, Path | str):
+        return [Path(data)] if is_tape(Path(data)) else []
+    for path in data:
+        if not is_tape(Path(path)):
+            raise ConfigError(f"{path} is no tape ({', '.join(TAPE_ENDINGS)}) and no folder of tapes", field="data")
+    return [Path(path) for path in data]

@@ -23,6 +23,7 @@ from labkit.trader.state import ANSWER, State, new_state
 
 TREND_FEATURE = "mom160"
 FROZEN_LEARNER, LIGHTGBM, CALIBRATED_LIGHTGBM = "frozen learner", "weekly LightGBM", "weekly LightGBM, calibrated"
+BUY_AND_HOLD = "buy and hold"
 SKILLED = frozenset({FROZEN_LEARNER, LIGHTGBM, CALIBRATED_LIGHTGBM})
 """Baselines that learn: an edge they find too is an edge."""
 FREEZE_AFTER = 0.25
@@ -72,7 +73,7 @@ def buy_and_hold(result: BacktestResult) -> BacktestResult:
     size = float(wanted / own) if wanted > 0.0 and own > 0.0 else 1.0
     entry = size * (costs.taker_fee + costs.slippage + 0.5 * float(np.mean(costs.spread)))
     path = np.cumprod(1.0 + size * (returns - paid)) * (1.0 - entry) - 1.0
-    return _beside(result, "buy and hold", _run_of_equity(result, path, entry, -size * float(paid.sum())))
+    return _beside(result, BUY_AND_HOLD, _run_of_equity(result, path, entry, -size * float(paid.sum())))
 
 
 def trend_rule(result: BacktestResult, asked: QuestionsAndAnswers) -> BacktestResult:

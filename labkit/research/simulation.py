@@ -37,7 +37,7 @@ from labkit.research.compiling import compiled
 from labkit.research.markets import Market, whole_days
 from labkit.trader.features import CLOSE, HIGH, LOW, MINUTES_PER_DAY, is_usable
 from labkit.trader.learner import EXPERT_COUNT, calibration_slope, usable_slope
-from labkit.trader.policy import judge, prefers_other_side
+from labkit.trader.policy import judge, prefers_other_side, unforeseen_gap
 from labkit.trader.state import ANSWER, Settings, State, new_state, settings_of
 from labkit.trader.step import FIRST_QUESTION_BARS, is_due, live_minute, nobody_else, scratch
 
@@ -53,6 +53,7 @@ OUTCOMES = (
     "drawdown",
     "drift",
     "calibrated",
+    "proven",
     "expected_value",
     "size",
     "open_positions",
@@ -71,6 +72,7 @@ OUTCOMES = (
     DRAWDOWN,
     DRIFT,
     NOT_CALIBRATED,
+    NOT_PROVEN,
     TOO_LITTLE_VALUE,
     NO_SIZE,
     TOO_MANY_OPEN,
@@ -143,6 +145,11 @@ def costs_of(config: Config, spread: float | NDArray[np.float64] = 0.0) -> Costs
     return Costs(float(config.paper.taker_fee_rate), config.trader.slippage_rate, spread)
 
 
+def warm_bars(config: Config, span_minutes: int) -> int:
+    """How many bars of a symbol are lived through before it may be entered."""
+    return max(1, config.trader.warm_up_minutes // span_minutes, FIRST_QUESTION_BARS)
+
+
 def settings_for(market: Market, config: Config) -> Settings:
     """The compiled step's settings at this market; symbols take turns on whole bars.
 
@@ -180,7 +187,7 @@ def simulate(
         trade_from_ms: no entries before this moment (UTC ms); learning goes on all the time.
         rules: round prices and quantities to the grid of these; nothing is rounded if None.
         keep_decisions: record every decision, not only how many there were.
-        trust: take probabilities at face value and without a ramp, as an oracle may be.
+        trust: take probabilities at face value and without a ramp or proof, as an oracle may be.
         stop: int64[1]; where another thread writes 1 into it, the run ends with the simulated day, unfinished.
 
     Raises:
@@ -190,7 +197,7 @@ def simulate(
     settings = settings_for(market, config)
     span = market.span_minutes
     if trust:
-        settings = settings._replace(confidence_z=-np.inf, cold_start_weight=0.0)
+        settings = settings._replace(confidence_z=-np.inf, cold_start_weight=0.0, evidence_nats=0.0)
     state = new_state(settings, symbols)
     terms = terms_of(market, config, costs, rules)
     account, positions, days = new_books(market, float(config.paper.opening_balance))
@@ -203,7 +210,7 @@ def simulate(
         settings, terms, state, account, positions, trades, days, decisions, answers, counts,
         market.minutes, market.rows, market.funding_minutes, market.funding_rates, market.finer or _no_finer(symbols),
         nobody_else(symbols) if foreign is None else foreign,
-        max(1, config.trader.warm_up_minutes // span, FIRST_QUESTION_BARS), trade_from_ms // MINUTE_MS,
+        warm_bars(config, span), trade_from_ms // MINUTE_MS,
         config.trader.taker_fee_rate, config.trader.slippage_rate, np.zeros(1, np.int64) if stop is None else stop,
         *scratch(),
     )  # fmt: skip
@@ -279,8 +286,8 @@ def _live(
             if asked:
                 p, barrier = symbol.p, symbol.barrier
             half = half_spread[min(t, last_spread), s]
-            gap = max(0.0, -symbol.execution_gap)
-            cost = 2.0 * expected_fee + 2.0 * half + 2.0 * expected_slippage + gap
+            slippage = 2.0 * expected_slippage
+            cost = 2.0 * expected_fee + 2.0 * half + slippage + unforeseen_gap(symbol.execution_gap, slippage)
             long_funding = 0.0
             while funding_minutes[s, next_funding[s]] < end:
                 next_funding[s] += 1
@@ -307,6 +314,8 @@ def _live(
                 outcome = DRIFT
             elif usable_slope(common, settings.confidence_z) <= 0.0:
                 outcome = NOT_CALIBRATED
+            elif verdict.proven <= 0.0:
+                outcome = NOT_PROVEN
             elif verdict.expected_value <= verdict.threshold:
                 outcome = TOO_LITTLE_VALUE
             elif verdict.leverage <= 0.0:

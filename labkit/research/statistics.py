@@ -107,16 +107,21 @@ def resampling(days: int, block_days: int = BLOCK_DAYS, resamples: int = RESAMPL
     Blocks begin anywhere, end with probability 1 / `block_days` after each day, and wrap around. `weights @ x` is then
     the mean of x in every resample, so that one matrix serves all series of the same length. Not to be written to.
     """
+    chosen = block_draws(days, block_days, resamples) + days * np.arange(resamples)[:, None]
+    weights = np.bincount(chosen.ravel(), minlength=resamples * days).reshape(resamples, days) / days
+    weights.flags.writeable = False
+    return weights
+
+
+def block_draws(days: int, block_days: int = BLOCK_DAYS, resamples: int = RESAMPLES) -> NDArray[np.int64]:
+    """The days of every resample in their order, int64[resamples, days]: what `resampling` counts."""
     random = np.random.default_rng(SEED)
     begins = random.random((resamples, days)) < 1.0 / block_days
     begins[:, 0] = True
     day = np.arange(days)
     block_begin = np.maximum.accumulate(np.where(begins, day, 0), axis=1)
     source = np.take_along_axis(random.integers(days, size=(resamples, days)), block_begin, axis=1)
-    chosen = (source + day - block_begin) % days + days * np.arange(resamples)[:, None]
-    weights = np.bincount(chosen.ravel(), minlength=resamples * days).reshape(resamples, days) / days
-    weights.flags.writeable = False
-    return weights
+    return np.asarray((source + day - block_begin) % days)
 
 
 def sharpe_interval(daily_returns: Floats, confidence: float = 0.95) -> Interval:

@@ -43,6 +43,7 @@ from labkit.research.backtest import (
 from labkit.research.brokerage import Finer
 from labkit.research.markets import Market
 from labkit.research.simulation import costs_of, simulate
+from labkit.research.tables import frame_html
 from labkit.research.trials import Kind, Trial, TrialLedger
 from labkit.store.journal import Journal, Record
 
@@ -105,7 +106,10 @@ class SweepResult:
         return f"<SweepResult of {len(self.outcomes)} points over {self.market.span}>"
 
     def _repr_html_(self) -> str:
-        return str(self.frame.style.format(precision=3).to_html())
+        frame = self.frame
+        sharpe = frame["sharpe"].to_numpy()
+        best = int(np.nanargmax(sharpe)) if np.isfinite(sharpe).any() else -1
+        return frame_html(frame, caption=f"{len(frame)} points over {self.market.span}", marked=best)
 
 
 def sweep(

@@ -20,6 +20,7 @@ import numpy as np
 from labkit.errors import ConfigError
 from labkit.research import statistics
 from labkit.research.statistics import DAYS_PER_YEAR, Drawdown, Floats, Interval
+from labkit.research.tables import sentence_table
 from labkit.research.trials import NO_TRIALS, Trials
 
 LEAST_DAYS = 60
@@ -94,11 +95,7 @@ class Verdict:
         return f"<Verdict: {self.words}>"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td><td>{escape(meaning)}</td></tr>"
-            for name, value, meaning in self.rows()
-        )
-        return f"<p><b>{escape(self.words)}</b></p><table><tbody>{rows}</tbody></table>"
+        return f"<p><b>{escape(self.words)}</b></p>{sentence_table(self.rows())}"
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Name, value and meaning of every figure."""

@@ -36,6 +36,7 @@ from labkit.research.backtest import (
 from labkit.research.baselines import SKILLED
 from labkit.research.statistics import DAYS_PER_YEAR, sharpe_ratio, walk_forward_efficiency
 from labkit.research.sweep import SweepResult, sweep
+from labkit.research.tables import frame_html
 from labkit.research.trials import Trial, TrialLedger
 from labkit.research.verdict import Verdict, judge
 
@@ -84,6 +85,17 @@ class WalkForwardResult:
         return np.concatenate([self.points.daily_returns[test, chosen] for _, test, chosen in self._walk()])
 
     @property
+    def window_days(self) -> list[int]:
+        """How many days each test window has."""
+        return [test.stop - test.start for _, test, _ in self._walk()]
+
+    @property
+    def days(self) -> NDArray[np.datetime64]:
+        """datetime64[D]: the UTC days of `daily_returns`."""
+        first = self.points.daily_returns.shape[0] - self.daily_returns.size + self._first_day
+        return np.arange(first, first + self.daily_returns.size).astype("M8[D]")
+
+    @property
     def efficiency(self) -> float:
         """Walk-forward efficiency: mean return a day in the test windows over that in the training windows.
 
@@ -124,7 +136,7 @@ class WalkForwardResult:
         )
 
     def _repr_html_(self) -> str:
-        return str(self.windows.style.format(precision=3).to_html()) + self.verdict._repr_html_()
+        return frame_html(self.windows, caption=self.points.market.span) + self.verdict._repr_html_()
 
     def _walk(self) -> list[tuple[slice, slice, int]]:
         returns = self.points.daily_returns

@@ -20,6 +20,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 COMPILED_MODULES = (
     "compiling",
     "drift",
+    "evidence",
     "feature_gate",
     "features",
     "learner",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from labkit.trader.compiling import compiled
 from labkit.trader.drift import observe_drift
+from labkit.trader.evidence import observe_evidence
 from labkit.trader.features import FEATURE_COUNT, FEATURE_NAMES
 
 
@@ -105,7 +106,8 @@ def learn(common: Any, x: Any, q: float, p: float, expert_p: Any, weight: float)
     common.skill += weight * (_LOG_2 - log_loss(p, q))
     # What the slope cuts off a boast was never staked: drift is about what is left.
     counted_on = 0.5 + min(max(calibration_slope(common), 0.0), 1.0) * (p - 0.5)
-    observe_drift(common, weight * (_LOG_2 - log_loss(counted_on, q)))
+    saved = weight * (_LOG_2 - log_loss(counted_on, q))
+    observe_drift(common, saved)
     common.weight += weight
     common.labels += 1
 
@@ -135,6 +137,7 @@ def learn(common: Any, x: Any, q: float, p: float, expert_p: Any, weight: float)
 
     # The calibration slope: how much of the predicted edge has been coming true, as a regression through the origin.
     keep = 2.0 ** (-weight / _SLOPE_HALF_LIFE)
+    observe_evidence(common, saved, keep)
     said = p - 0.5
     result = 2.0 * q - 1.0
     common.slope_up = keep * common.slope_up + weight * said * (q - 0.5)

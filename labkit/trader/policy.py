@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from labkit.trader.compiling import compiled
 from labkit.trader.drift import drift_stake
+from labkit.trader.evidence import evidence_stake
 from labkit.trader.learner import mean_square_result, usable_slope
 
 
@@ -30,6 +31,8 @@ class Verdict(NamedTuple):
     throttle: float
     trust: float
     """Share of the stake that drift leaves."""
+    proven: float
+    """Share of the stake that the evidence is worth."""
     kelly_leverage: float
     leverage: float
 
@@ -68,7 +71,8 @@ def judge(
     if barrier > 0.0 and expected_value > 0.0:
         kelly = settings.kelly_fraction * expected_value / (barrier * barrier * mean_square_result(common))
     trust = drift_stake(common)
-    leverage = min(settings.max_leverage, kelly) * ramp * throttle * trust
+    proven = evidence_stake(common, settings.evidence_nats)
+    leverage = min(settings.max_leverage, kelly) * ramp * throttle * trust * proven
     probability = p if side > 0 else 1.0 - p
     return Verdict(
         side,
@@ -81,9 +85,19 @@ def judge(
         ramp,
         throttle,
         trust,
+        proven,
         kelly,
         leverage,
     )
+
+
+@compiled
+def unforeseen_gap(execution_gap: float, slippage: float) -> float:
+    """What fills lose beyond the slippage expected for both sides: a cost, as a fraction of notional, never below zero.
+
+    Real fills slip too, so the measured gap holds the expected slippage already. A gap smaller than that earns nothing.
+    """
+    return max(0.0, -execution_gap - slippage)
 
 
 @compiled

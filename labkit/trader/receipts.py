@@ -12,7 +12,7 @@ from labkit.config import TraderConfig
 from labkit.domain.decisions import LEARNER, Action, Decision, Gate
 from labkit.trader.drift import DRIFT_STEPS, ENTERED_AT
 from labkit.trader.policy import Verdict
-from labkit.trader.smallest_change import bars_needed, in_words, smallest_changes
+from labkit.trader.smallest_change import bars_needed, in_words, least_evidence, smallest_changes
 
 
 class Costs(NamedTuple):
@@ -46,6 +46,8 @@ class Look(NamedTuple):
     weighted_labels: float
     drift: float
     """Nats lost against a coin since the best moment."""
+    evidence: float
+    """Nats saved against a coin within the slope's memory."""
     drift_step: int
     slope_confidence: tuple[float, float]
     """The calibration slope and how much of it may be counted on."""
@@ -131,6 +133,11 @@ def _gates(look: Look, verdict: Verdict, config: TraderConfig) -> tuple[Gate, ..
             f"calibration slope {slope:+.2f}, {usable:.2f} may be counted on, must be above 0",
         ),
         Gate(
+            "proven",
+            verdict.proven > 0.0,
+            f"{look.evidence:.1f} nats saved against a coin, must be above {least_evidence(config):g}",
+        ),
+        Gate(
             "expected_value",
             verdict.expected_value > verdict.threshold,
             f"{_bps(verdict.expected_value)} after cost, must be above {_bps(verdict.threshold)}",
@@ -140,7 +147,7 @@ def _gates(look: Look, verdict: Verdict, config: TraderConfig) -> tuple[Gate, ..
             verdict.leverage > 0.0,
             f"leverage {verdict.leverage:.3f} = min(cap {config.max_leverage_per_symbol:g}, Kelly share "
             f"{verdict.kelly_leverage:.3f}) × ramp {verdict.ramp:.2f} × drawdown {verdict.throttle:g} "
-            f"× drift {verdict.trust:g}",
+            f"× drift {verdict.trust:g} × evidence {verdict.proven:.2f}",
         ),
     )
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from labkit.trader.policies import Policy, PolicyDesk
     from labkit.trader.receipts import Look
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 _GAP_RATE = 0.1
 """Weight of the newest execution in the mean execution gap of a symbol."""
 
@@ -235,6 +235,7 @@ class SelfLearningTrader:
             expert_weights=self._expert_weights(),
             drift=self.drift_step,
             drift_nats=float(common["drift"]),
+            evidence_nats=float(common["evidence"]),
         )
 
     def mark_virtual(self, quotes: Mapping[str, Quote]) -> None:
@@ -353,7 +354,7 @@ class SelfLearningTrader:
             bid, ask = quote_to_floats(quote)
             spread = (ask - bid) / (0.5 * (ask + bid))
         fee, slippage = 2.0 * self._trader.taker_fee_rate, 2.0 * self._trader.slippage_rate
-        gap = max(0.0, -float(record["execution_gap"]))
+        gap = self._policy.unforeseen_gap(float(record["execution_gap"]), slippage)
         long_funding = 0.0
         mark = marks.get(symbol)
         if mark and now_ms <= mark.next_funding_time_ms < now_ms + self._trader.horizon_minutes * MINUTE_MS:
@@ -403,6 +404,7 @@ class SelfLearningTrader:
             weighted_labels=float(common["weight"]),
             drift=float(common["drift"]),
             drift_step=int(common["drift_step"]),
+            evidence=float(common["evidence"]),
             slope_confidence=(
                 self._learner.calibration_slope(common),
                 self._learner.usable_slope(common, self._settings.confidence_z),
@@ -464,4 +466,5 @@ def compile_ahead() -> None:
         trader.step(minute * MINUTE_MS, {}, quotes={}, marks={}, held={}, equity_drawdown=0.0)
     trader.learning()
     policy.prefers_other_side(0.5, 1)
+    policy.unforeseen_gap(0.0, 0.0)
     compiling.forget_old_machine_code()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from labkit.config import TraderConfig
 from labkit.domain.decisions import Action, Change, Gate
 from labkit.trader.drift import DRIFT_STEPS
+from labkit.trader.evidence import LEAST_SHARE
 from labkit.trader.policy import Verdict
 from labkit.trader.step import FIRST_QUESTION_BARS, LEAST_PROBABILITY
 
@@ -65,6 +66,8 @@ def _of_a_refusal(look: Look, verdict: Verdict, costs: Costs, config: TraderConf
         changes.append(Change("drawdown", look.drawdown, config.drawdown_stop * (1.0 - _JUST)))
     if verdict.trust <= 0.0:
         changes.append(Change("drift_step", look.drift_step, 1.0))
+    if verdict.proven <= 0.0:
+        changes.append(Change("evidence", look.evidence, least_evidence(config) * (1.0 + _JUST)))
     changes += _towards_value(look, verdict, costs, config)
     if verdict.ramp <= 0.0:
         changes.append(Change("labels", look.weighted_labels, 1.0))
@@ -138,6 +141,11 @@ def bars_needed(config: TraderConfig) -> int:
     return max(config.warm_up_minutes, FIRST_QUESTION_BARS)
 
 
+def least_evidence(config: TraderConfig) -> float:
+    """Nats of evidence above which there is a stake at all."""
+    return LEAST_SHARE * config.evidence_nats
+
+
 def in_words(look: Look, config: TraderConfig, action: Action, changes: tuple[Change, ...]) -> str:
     """The changes as a person says them."""
     if action is Action.HOLD and not changes:
@@ -178,6 +186,8 @@ def _change_in_words(change: Change) -> str:
             return f"equity less than {needed:.1%} below its peak instead of {now:.1%}"
         case "drift_step":
             return f"drift at {DRIFT_STEPS[int(needed)]} instead of {DRIFT_STEPS[int(now)]}"
+        case "evidence":
+            return f"evidence of {needed:.1f} nats instead of {now:.1f}"
         case "slope":
             return f"predictions that may be counted on to {needed:.2f} instead of {now:.2f}"
         case "labels":

@@ -102,6 +102,7 @@ COMMON = np.dtype(
         ("skill", "f8"),
         ("drift", "f8"),
         ("drift_step", "i8"),
+        ("evidence", "f8"),
         ("batch_weight", "f8"),
         ("slope_up", "f8"),
         ("slope_down", "f8"),
@@ -128,6 +129,7 @@ class Settings(NamedTuple):
     kelly_fraction: float
     max_leverage: float
     cold_start_weight: float
+    evidence_nats: float
     drawdown_half: float
     drawdown_stop: float
 
@@ -157,6 +159,7 @@ def settings_of(config: TraderConfig, symbol_count: int) -> Settings:
         kelly_fraction=config.kelly_fraction,
         max_leverage=config.max_leverage_per_symbol,
         cold_start_weight=config.cold_start_labels,
+        evidence_nats=config.evidence_nats,
         drawdown_half=config.drawdown_half,
         drawdown_stop=config.drawdown_stop,
     )

@@ -11,7 +11,7 @@ from labkit.widgets.views import MonitorView, monitor_html, monitor_view
 class LiveMonitor(SnapshotWidget):
     """Prices with their ages, account, positions, last decisions and the health of the lab. It only looks."""
 
-    _esm = static_text("feed.js", "live_monitor.js")
+    _esm = static_text("feed.js", "symbol_table.js", "live_monitor.js")
     _css = static_text("labkit.css")
 
     def _view(self, snapshot: Snapshot) -> MonitorView:

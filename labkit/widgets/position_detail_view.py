@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
 
 import msgspec
 
@@ -24,6 +24,7 @@ from labkit.widgets.view_parts import (
     percent,
     places_of,
     price,
+    rounded_parts,
     signed,
     signed_money,
     tone_of,
@@ -71,12 +72,13 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Contribution(msgspec.Struct, frozen=True, kw_only=True):
-    """What one input spoke for (share > 0) or against the side taken; the strongest has a share of ±1."""
+    """What one part speaks for (share > 0) or against; the largest of all has a share of ±1."""
 
     key: str
     label: str
     share: float
     text: str
+    title: str = ""
 
 
 class GateLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +94,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     time_ms: int
     verdict: str
     chance: str
-    value: tuple[Figure, ...]
+    value: tuple[Contribution, ...]
     """In basis points: the edge, its costs and what is left; as shown, they add up."""
     contributions: tuple[Contribution, ...]
     gates: tuple[GateLine, ...]
@@ -189,18 +191,6 @@ def split_figures(pnl: PositionPnl) -> tuple[Figure, ...]:
     return (*parts, Figure(key="net", label="Net so far", text=signed_money(net), tone=tone_of(net), title=title))
 
 
-def rounded_parts(parts: Sequence[Decimal], quantum: Decimal) -> list[Decimal]:
-    """`parts` on the grid of `quantum`, each off by less than one step, adding up to the rounded sum of all.
-
-    The largest remainders are rounded up.
-    """
-    floors = [(part / quantum).to_integral_value(ROUND_FLOOR) for part in parts]
-    missing = int((sum(parts, Decimal(0)) / quantum).to_integral_value() - sum(floors, Decimal(0)))
-    by_remainder = sorted(range(len(parts)), key=lambda i: floors[i] - parts[i] / quantum)
-    raised = set(by_remainder[:missing])
-    return [(floor + (i in raised)) * quantum for i, floor in enumerate(floors)]
-
-
 def receipt_of(decision: Decision) -> Receipt:
     """The receipt of the decision that opened a position."""
     verb = {Action.ENTER_LONG: "Went long", Action.ENTER_SHORT: "Went short"}.get(decision.action, "Decided")
@@ -215,7 +205,7 @@ def receipt_of(decision: Decision) -> Receipt:
             f"(by {decision.policy}); stop and target {decision.stop_distance:.2%} away, "
             f"{decision.horizon_minutes} minutes at most"
         ),
-        value=_value_figures(decision),
+        value=_value_parts(decision),
         contributions=tuple(
             Contribution(key=name, label=feature_words(name), share=round(value / largest, 3), text=signed(value, 3))
             for name, value in strongest
@@ -238,23 +228,28 @@ _VALUE_TITLES = {
 }
 
 
-def _value_figures(decision: Decision) -> tuple[Figure, ...]:
+def _value_parts(decision: Decision) -> tuple[Contribution, ...]:
     named = (
         ("edge", "Edge", decision.edge),
         ("fee", "Fees", -decision.fee_cost),
         ("spread", "Spread", -decision.spread_cost),
         ("slippage", "Slippage", -decision.slippage_cost),
         ("funding", "Funding", -decision.funding_cost),
-        ("gap", "Gap", -decision.execution_gap_cost),
+        ("gap", "Execution gap", -decision.execution_gap_cost),
     )
     shown = rounded_parts([Decimal(str(value)) * 10_000 for _, _, value in named], TENTH)
-    parts = [
-        Figure(key=key, label=label, text=signed(float(points), 1), title=_VALUE_TITLES[key])
-        for (key, label, _), points in zip(named, shown, strict=True)
-    ]
-    left = sum(shown, Decimal(0))
-    text, tone = signed(float(left), 1), tone_of(left)
-    return (*parts, Figure(key="value", label="Expected", text=text, tone=tone, title=_VALUE_TITLES["value"]))
+    largest = max(abs(points) for points in shown) or TENTH
+    labelled = [(key, label, points) for (key, label, _), points in zip(named, shown, strict=True)]
+    return tuple(
+        Contribution(
+            key=key,
+            label=label,
+            share=round(float(points / largest), 3),
+            text=signed(float(points), 1),
+            title=_VALUE_TITLES[key],
+        )
+        for key, label, points in (*labelled, ("value", "What is left", sum(shown, Decimal(0))))
+    )
 
 
 def edit_of(detail: PositionDetail, move: Move | None) -> Edit:
@@ -316,8 +311,8 @@ def rehearsal_of(detail: PositionDetail, told: WhatIf) -> Rehearsal:
         Figure(
             key="equity",
             label="Equity",
-            text=f"{money(told.equity_before)} → {money(told.equity)}",
-            title="Of the account, all positions at the moved prices",
+            text=money(told.equity),
+            title=f"Of the account, all positions at the moved prices; now {money(told.equity_before)}",
         ),
         Figure(key="change", label="Change", text=signed_money(lost), tone=tone_of(lost), title="Of the equity"),
         Figure(
@@ -348,7 +343,7 @@ def rehearsal_of(detail: PositionDetail, told: WhatIf) -> Rehearsal:
         )
     return Rehearsal(
         percent=round(told.fraction * 100, 2),
-        question=f"Every price {'falls' if falls else 'rises'} by {abs(told.fraction * 100):g} % in one second",
+        question=f"What if every price {'fell' if falls else 'rose'} by {abs(told.fraction * 100):g} % in one second?",
         verdict="Liquidated: the exchange takes over all positions" if told.liquidated else "Not liquidated",
         tone="bad" if told.liquidated else "good",
         stop=stop,

@@ -6,7 +6,6 @@ thread of their own. Every button and handle calls the method of `Lab` that a ce
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -56,16 +55,17 @@ class PositionInspector(SnapshotWidget):
     _css = static_text("labkit.css", "position_inspector.css")
     _lab: LabWithPositions
 
-    def __init__(self, lab: LabWithPositions) -> None:
-        self._chosen = ""
+    def __init__(self, lab: LabWithPositions, chosen: str = "") -> None:
+        self._chosen = chosen
         self._percent = FIRST_REHEARSAL
-        self._candles: tuple[Candle, ...] = ()
-        self._candles_of = ("", 0)
-        """Symbol and market minute of the candles at hand."""
+        self._candles: tuple[str, int, tuple[Candle, ...]] = ("", 0, ())
+        """Symbol, market minute and the candles known then; one value, because two threads meet here."""
         self._candles_asked_ms = 0
         self._fetching = False
         self._moves: dict[tuple[str, int], list[Move]] = {}
         """What each position's exits were before each move by hand, by symbol and time of opening."""
+        self._one_move = threading.Lock()
+        """Wishes arrive on threads of their own: a move and what it replaced are noted together."""
         super().__init__(lab)
 
     def _view(self, snapshot: Snapshot) -> PositionsView:
@@ -82,11 +82,12 @@ class PositionInspector(SnapshotWidget):
             # It was closed meanwhile, or the lab is just ending: what the snapshot tells is shown.
             return Chosen(symbol=symbol)
         self._refresh_candles(symbol, snapshot.time_ms // MINUTE_MS)
+        candles_of, _, candles = self._candles
         moves = self._moves.get((symbol, detail.row.opened_ms))
         return Chosen(
             symbol=symbol,
             detail=detail,
-            candles=self._candles if self._candles_of[0] == symbol else (),
+            candles=candles if candles_of == symbol else (),
             move=moves[-1] if moves else None,
             rehearsed=rehearsed,
         )
@@ -94,7 +95,7 @@ class PositionInspector(SnapshotWidget):
     def _refresh_candles(self, symbol: str, minute: int) -> None:
         now_ms = self._clock.now_ms()
         rested = now_ms - self._candles_asked_ms >= CANDLES_REST_MS
-        if self._fetching or self._candles_of == (symbol, minute) or not rested:
+        if self._fetching or self._candles[:2] == (symbol, minute) or not rested:
             return
         self._fetching, self._candles_asked_ms = True, now_ms
         threading.Thread(
@@ -102,15 +103,17 @@ class PositionInspector(SnapshotWidget):
         ).start()
 
     def _fetch_candles(self, symbol: str, minute: int) -> None:
-        # Without candles, while the exchange is silent or asked too much, the chart goes on with live prices.
-        with contextlib.suppress(LabkitError, TimeoutError, CancelledError, RuntimeError):
+        try:
             frame = self._lab.candles(symbol, "1m", CANDLES_SHOWN)
             columns = [frame[name].tolist() for name in ("open", "high", "low", "close")]
             times = frame.index.as_unit("ms").asi8.tolist()
-            self._candles = tuple(zip(times, *columns, strict=True))
-            self._candles_of = (symbol, minute)
+            self._candles = (symbol, minute, tuple(zip(times, *columns, strict=True)))
             self._wake.set()
-        self._fetching = False
+        except (LabkitError, TimeoutError, CancelledError, RuntimeError):
+            # The exchange is silent or was asked too much: the chart goes on with live prices and asks again.
+            pass
+        finally:
+            self._fetching = False
 
     def _wish(self, content: dict[str, Any]) -> Callable[[], None]:
         match content:
@@ -149,22 +152,23 @@ class PositionInspector(SnapshotWidget):
         self._lab.close_position(symbol, _number("quantity", quantity))
 
     def _move(self, symbol: str, stop: str | None, target: str | None) -> None:
-        row = self._lab.position(symbol).row
         stop_price = None if stop is None else _number("stop", stop)
         target_price = None if target is None else _number("target", target)
-        self._lab.move_exits(symbol, stop_price=stop_price, target_price=target_price)
-        before = Move(
-            None if stop_price is None else row.stop_price, None if target_price is None else row.target_price
-        )
-        self._moves.setdefault((symbol, row.opened_ms), []).append(before)
+        with self._one_move:
+            row = self._lab.position(symbol).row
+            self._lab.move_exits(symbol, stop_price=stop_price, target_price=target_price)
+            before = Move(
+                None if stop_price is None else row.stop_price, None if target_price is None else row.target_price
+            )
+            self._moves.setdefault((symbol, row.opened_ms), []).append(before)
 
     def _undo(self, symbol: str) -> None:
-        moves = self._moves.get((symbol, self._lab.position(symbol).row.opened_ms))
-        if not moves:
-            raise ConfigError(f"no move of {symbol} by hand to undo")
-        before = moves[-1]
-        self._lab.move_exits(symbol, stop_price=before.stop_price, target_price=before.target_price)
-        moves.pop()
+        with self._one_move:
+            moves = self._moves.get((symbol, self._lab.position(symbol).row.opened_ms))
+            if not moves:
+                raise ConfigError(f"no move of {symbol} by hand to undo")
+            self._lab.move_exits(symbol, stop_price=moves[-1].stop_price, target_price=moves[-1].target_price)
+            moves.pop()
 
     def _rehearse(self, percent: float) -> None:
         asked = Decimal(str(percent))

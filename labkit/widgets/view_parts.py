@@ -10,7 +10,7 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from typing import Protocol
 
 import msgspec
@@ -81,13 +81,17 @@ def clock_of(snapshot: Snapshot) -> Clock:
 
 
 def header_of(snapshot: Snapshot) -> Header:
+    state, tone = words(snapshot.state), _STATE_TONES.get(snapshot.state, "warn")
+    if snapshot.state == "running" and snapshot.symbols and all(row.stale_because for row in snapshot.symbols):
+        # The engine is at work, but there is nothing yet (or no more) that it could decide on.
+        state, tone = "waiting for quotes", "warn"
     return Header(
         market=snapshot.market,
         disclosure=snapshot.disclosure,
         pace=pace_in_words(snapshot.speed),
-        state=words(snapshot.state),
+        state=state,
         state_detail=snapshot.state_detail,
-        state_tone=_STATE_TONES.get(snapshot.state, "warn"),
+        state_tone=tone,
         final=snapshot.state in FINAL_STATES,
         entries_paused=snapshot.entries_paused,
     )
@@ -131,6 +135,18 @@ def signed_money(amount: Decimal) -> str:
 def signed(value: float, places: int) -> str:
     text = f"{value:+.{places}f}"
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
+
+
+def rounded_parts(parts: Sequence[Decimal], quantum: Decimal) -> list[Decimal]:
+    """`parts` on the grid of `quantum`, each off by less than one step, adding up to the rounded sum of all.
+
+    The largest remainders are rounded up.
+    """
+    floors = [(part / quantum).to_integral_value(ROUND_FLOOR) for part in parts]
+    missing = int((sum(parts, Decimal(0)) / quantum).to_integral_value() - sum(floors, Decimal(0)))
+    by_remainder = sorted(range(len(parts)), key=lambda i: floors[i] - parts[i] / quantum)
+    raised = set(by_remainder[:missing])
+    return [(floor + (i in raised)) * quantum for i, floor in enumerate(floors)]
 
 
 def percent(fraction: float) -> str:

@@ -20,6 +20,7 @@ from labkit.domain.snapshot import (
     BreakerRow,
     EventRow,
     LearningRow,
+    LoopRow,
     Snapshot,
     StreamRow,
     SymbolRow,
@@ -46,6 +47,11 @@ from labkit.widgets.view_parts import (
 )
 
 EVENTS_SHOWN = 40
+STILL_ROWS = 40
+"""Symbols in the still picture: a saved notebook must not grow by hundreds of rows that have long been past."""
+LATE_RUNS_FORGIVEN = 10
+LATE_SHARE_FORGIVEN = 0.02
+"""A start catches up with what it missed: some late runs are no fault."""
 _BREAKER_TONES = {"NORMAL": "good", "CAUTIOUS": "warn", "REDUCE_ONLY": "warn", "HALTED": "bad"}
 _HEALTHY_STREAM_STATES = frozenset({"live", "rotating", "connected"})
 _SEVERITY_TONES = {"info": "", "warning": "warn", "alarm": "bad"}
@@ -83,6 +89,8 @@ class SymbolLine(msgspec.Struct, frozen=True, kw_only=True):
     change_tone: str
     liquidity: float
     quoted_ms: int | None
+    held: str
+    """`long` or `short` while there is a position, else empty."""
     problem: str
 
 
@@ -117,11 +125,12 @@ class MonitorView(msgspec.Struct, frozen=True, kw_only=True):
 
 def monitor_view(snapshot: Snapshot) -> MonitorView:
     """The live monitor's view of one moment."""
+    held = {row.symbol: "long" if row.quantity > 0 else "short" for row in snapshot.positions}
     return MonitorView(
         header=header_of(snapshot),
         account=account_figures(snapshot.account),
         chips=chips_of(snapshot),
-        symbols=tuple(symbol_line(row, snapshot.time_ms) for row in snapshot.symbols),
+        symbols=tuple(symbol_line(row, snapshot.time_ms, held.get(row.symbol, "")) for row in snapshot.symbols),
         positions=position_lines(snapshot),
         decisions=decision_lines(snapshot.decisions),
         events=event_lines(snapshot.events),
@@ -159,16 +168,13 @@ def account_figures(account: AccountRow | None) -> tuple[Figure, ...]:
 
 
 def chips_of(snapshot: Snapshot) -> tuple[Chip, ...]:
-    """Health at a glance: connections, breaker, loop lag, scheduler, learner."""
+    """Health at a glance: connections, breaker, request weight, loop lag, scheduler, learner."""
     chips = [_stream_chip(row) for row in snapshot.streams]
     if snapshot.breaker is not None:
-        chips.append(_breaker_chip(snapshot.breaker))
-    chips.append(_lag_chip(snapshot.loop_lag_ms_p50, snapshot.loop_lag_ms_p99))
-    if late := sum(row.missed + row.overruns for row in snapshot.loops):
-        detail = " · ".join(
-            f"{words(row.name)}: {row.missed} missed, {row.overruns} too long" for row in snapshot.loops
-        )
-        chips.append(Chip(key="scheduler", label="late runs", text=str(late), tone="warn", title=detail))
+        chips += [_breaker_chip(snapshot.breaker), _weight_chip(snapshot.breaker)]
+    chips.append(_lag_chip(snapshot.state, snapshot.loop_lag_ms_p50, snapshot.loop_lag_ms_p99))
+    if any(row.missed or row.overruns for row in snapshot.loops):
+        chips.append(_scheduler_chip(snapshot.loops))
     if snapshot.learning is not None:
         chips.append(_learning_chip(snapshot.learning))
     return tuple(chips)
@@ -185,19 +191,40 @@ def _stream_chip(row: StreamRow) -> Chip:
 
 def _breaker_chip(row: BreakerRow) -> Chip:
     level = words(row.level).lower()
-    share = row.weight_used / row.weight_limit if row.weight_limit else 0.0
     title = f"{level} since {utc_time(row.since_ms)}"
     title += f" because {row.cause}" if row.cause else ""
     title += f"; next probe {utc_time(row.next_probe_ms)}" if row.next_probe_ms is not None else ""
-    title += f"; request weight {row.weight_used} of {row.weight_limit} ({share:.0%})"
     text = level + (f": {row.cause}" if row.cause else "")
     return Chip(key="breaker", label="breaker", text=text, tone=_BREAKER_TONES.get(row.level, "warn"), title=title)
 
 
-def _lag_chip(median_ms: float, p99_ms: float) -> Chip:
-    tone = "good" if p99_ms < 50 else "warn" if p99_ms < 500 else "bad"
-    title = f"How late the lab's own loop wakes: median {median_ms:.1f} ms, 99th percentile {p99_ms:.1f} ms (your time)"
-    return Chip(key="loop lag", label="loop lag", text=f"{p99_ms:.0f} ms", tone=tone, title=title)
+def _weight_chip(row: BreakerRow) -> Chip:
+    share = row.weight_used / row.weight_limit if row.weight_limit else 0.0
+    return Chip(
+        key="weight",
+        label="weight used",
+        text=f"{row.weight_used:,} of {row.weight_limit:,}",
+        tone="good" if share < 0.8 else "warn" if share < 1 else "bad",
+        title=f"Request weight of this minute, {share:.0%} of what the exchange allows",
+    )
+
+
+def _lag_chip(state: str, median_ms: float, p99_ms: float) -> Chip:
+    """A single long stall is worth a look, a loop that is late half of the time is a fault; warming up is neither."""
+    story = f"How late the lab's own loop wakes: median {median_ms:.1f} ms, 99th percentile {p99_ms:.1f} ms (your time)"
+    tone = "bad" if median_ms >= 50 or p99_ms >= 2_000 else "warn" if p99_ms >= 250 else "good"
+    if state in ("starting", "warming_up"):
+        tone, story = "muted", story + "; the lab is still warming up"
+    return Chip(key="loop lag", label="loop lag", text=f"{p99_ms:.0f} ms", tone=tone, title=story)
+
+
+def _scheduler_chip(loops: Sequence[LoopRow]) -> Chip:
+    late = sum(row.missed + row.overruns for row in loops)
+    runs = sum(row.runs for row in loops)
+    detail = " · ".join(f"{words(row.name)}: {row.missed} missed, {row.overruns} too long" for row in loops)
+    calm = late <= max(LATE_RUNS_FORGIVEN, LATE_SHARE_FORGIVEN * runs)
+    title = f"{late} of {runs:,} runs since the start. {detail}"
+    return Chip(key="scheduler", label="late runs", text=str(late), tone="muted" if calm else "warn", title=title)
 
 
 def _learning_chip(row: LearningRow) -> Chip:
@@ -215,8 +242,8 @@ def _learning_chip(row: LearningRow) -> Chip:
     )
 
 
-def symbol_line(row: SymbolRow, time_ms: int) -> SymbolLine:
-    """One symbol of the live table at market time `time_ms`."""
+def symbol_line(row: SymbolRow, time_ms: int, held: str = "") -> SymbolLine:
+    """One symbol of the live table at market time `time_ms`; `held` is the side of its position."""
     places = price_places(row)
     mid = spread = None
     if row.bid_price is not None and row.ask_price is not None:
@@ -236,6 +263,7 @@ def symbol_line(row: SymbolRow, time_ms: int) -> SymbolLine:
         change_tone="" if row.change_24h is None else tone_of(row.change_24h),
         liquidity=round(min(1.0, max(0.0, row.liquidity_score)), 3),
         quoted_ms=None if row.age_ms is None else time_ms - row.age_ms,
+        held=held,
         problem=row.stale_because,
     )
 
@@ -287,8 +315,13 @@ def monitor_html(view: MonitorView, clock: Clock) -> str:
     chips = " &nbsp; ".join(f"{html.escape(each.label)} <b>{html.escape(each.text)}</b>" for each in view.chips)
     symbols = page_table(
         ("Symbol", "Bid", "Ask", "Spread bp", "Mark", "Funding", "24 h"),
-        [(row.key, row.bid, row.ask, row.spread, row.mark, row.funding, row.change) for row in view.symbols],
+        [
+            (row.key, row.bid, row.ask, row.spread, row.mark, row.funding, row.change)
+            for row in view.symbols[:STILL_ROWS]
+        ],
     )
+    if (more := len(view.symbols) - STILL_ROWS) > 0:
+        symbols += f"<p>… and {more} more symbols.</p>"
     decisions = page_table(
         ("Decided", "Symbol", "Action", "Why", "Numbers"),
         [(utc_time(row.time_ms), row.key, row.action, row.reason, row.numbers) for row in view.decisions],

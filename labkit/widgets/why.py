@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+from decimal import Decimal
 
 from labkit.domain.decisions import Action, Decision
 from labkit.domain.reasons import decision_words, feature_words, flip_words, gate_words
+from labkit.widgets.view_parts import rounded_parts
 
 _VERDICTS = {
     Action.ENTER_LONG: "went long",
@@ -28,30 +30,25 @@ class Why:
 
     def lines(self) -> list[tuple[str, str]]:
         """The receipt as (title, text) pairs."""
-        d = self.decision
-        side = "long" if d.side > 0 else "short"
-        costs = d.fee_cost + d.spread_cost + d.slippage_cost + d.funding_cost + d.execution_gap_cost
+        d, reason = self.decision, decision_words(self.decision)
         strongest = sorted(d.contributions.items(), key=lambda item: -abs(item[1]))[:4]
+        passed = sum(gate.passed for gate in d.gates)
+        against = "; ".join(f"{gate_words(gate)} ({gate.detail})" for gate in d.gates if not gate.passed)
         return [
-            ("Verdict", f"{_VERDICTS[d.action]}: {decision_words(d)}"),
-            ("Better side", f"{side}, probability {d.probability:.3f}, calibration slope {d.calibration_slope:.2f}"),
+            ("Verdict", f"{_VERDICTS[d.action]}: {reason[:1].lower()}{reason[1:]}"),
             (
-                "Expected value",
-                f"{d.expected_value * 1e4:+.1f} bp = edge {d.edge * 1e4:.1f} - costs {costs * 1e4:.1f} "
-                f"(fees {d.fee_cost * 1e4:.1f}, spread {d.spread_cost * 1e4:.1f}, "
-                f"slippage {d.slippage_cost * 1e4:.1f}, funding {d.funding_cost * 1e4:.1f}, "
-                f"execution gap {d.execution_gap_cost * 1e4:.1f})",
+                "Better side",
+                f"{'long' if d.side > 0 else 'short'}, probability {d.probability:.3f}, "
+                f"calibration slope {d.calibration_slope:.2f}",
             ),
+            ("Expected value", _value_words(d)),
             ("Bracket", f"stop {d.stop_distance:.2%}, target {d.target_distance:.2%}, {d.horizon_minutes} minutes"),
             (
                 "Strongest inputs",
                 ", ".join(f"{feature_words(name)} {value:+.3f}" for name, value in strongest) or "none",
             ),
-            ("Spoke for it", "; ".join(gate_words(gate) for gate in d.gates if gate.passed) or "nothing"),
-            (
-                "Spoke against",
-                "; ".join(f"{gate_words(gate)} ({gate.detail})" for gate in d.gates if not gate.passed) or "nothing",
-            ),
+            ("Gates passed", f"{passed} of {len(d.gates)}"),
+            ("Spoke against", against or "nothing"),
             ("Would flip it", flip_words(d)),
         ]
 
@@ -65,4 +62,23 @@ class Why:
             f'<td style="text-align:left">{html.escape(text)}</td></tr>'
             for title, text in self.lines()
         )
-        return f"<table><caption>{html.escape(self.decision.symbol)}</caption>{rows}</table>"
+        gates = "".join(
+            f"<li>{html.escape(f'{gate_words(gate)}: {gate.detail}')}</li>"
+            for gate in self.decision.gates
+            if gate.passed
+        )
+        return (
+            f"<table><caption>{html.escape(self.decision.symbol)}</caption>{rows}</table>"
+            f"<details><summary>The gates it passed, with what each compared</summary><ul>{gates}</ul></details>"
+        )
+
+
+def _value_words(decision: Decision) -> str:
+    """The expected value and its parts in basis points; as written, they add up."""
+    d = decision
+    values = (d.edge, -d.fee_cost, -d.spread_cost, -d.slippage_cost, -d.funding_cost, -d.execution_gap_cost)
+    points = rounded_parts([Decimal(str(value)) * 10_000 for value in values], Decimal("0.1"))
+    edge, costs = points[0], [0 - point for point in points[1:]]
+    names = ("fees", "spread", "slippage", "funding", "execution gap")
+    named = ", ".join(f"{name} {cost:.1f}" for name, cost in zip(names, costs, strict=True))
+    return f"{sum(points):+.1f} bp = edge {edge:.1f} - costs {sum(costs):.1f} ({named})"

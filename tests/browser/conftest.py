@@ -147,7 +147,8 @@ def open_notebook(chromium: Any, server_address: str) -> Iterator[Callable[[str]
         context = chromium.new_context(viewport={"width": 1380, "height": 1000})
         contexts.append(context)
         page = context.new_page()
-        page.goto(server_address.replace("00_start_here.ipynb", name), timeout=60_000)
+        # A workspace of the server remembers what other browsers had open: each of these begins with an empty one.
+        page.goto(server_address.replace("00_start_here.ipynb", name) + "&reset", timeout=60_000)
         page.wait_for_function(
             """name => {
                 const panel = window.jupyterapp?.shell?.currentWidget;

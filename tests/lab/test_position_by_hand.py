@@ -10,11 +10,13 @@ import pytest
 
 from labkit.assembly import assemble_in_process
 from labkit.domain import events as ev
+from labkit.domain.orders import OrderIntent, OrderType, Side
 from labkit.edge.clocks import VirtualTimeLoop, run_in_virtual_time
 from labkit.engine.ledger import Ledger
 from labkit.engine.position_details import position_detail
 from labkit.engine.snapshots import latest_marks, latest_quotes
 from labkit.errors import LocalProtocolError
+from labkit.lab import Lab
 from tests.lab.conftest import small_config
 
 
@@ -41,7 +43,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         def detail() -> Any:
             return position_detail(engine, symbol, latest_quotes(scheduler), latest_marks(scheduler))
 
-        told["opened"] = detail()
+        told["opened"], told["moment"] = detail(), clock.now_ms()
+        await wait(1_000)
         row = told["opened"].row
         further = row.stop_price - row.quantity / abs(row.quantity) * told["opened"].tick_size * 50
         controller.move_exits(symbol, stop_price=further, target_price=None)
@@ -60,6 +63,17 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         controller.close(symbol)
         await wait(3_000)
         told["closed"] = next(trade for trade in engine.closed_trades if trade.symbol == symbol)
+        # Somebody else opens a position in the same account: the lab adopts it, without exits.
+        scheduler.submit(ev.EntriesPaused(time_ms=clock.now_ms(), paused=True, reason="the rest is by hand"))
+        foreign = OrderIntent(
+            client_order_id="by-hand", symbol=symbol, side=Side.BUY, order_type=OrderType.MARKET, quantity=half
+        )
+        await scheduler.binance_client.place_order(foreign)
+        await wait(3_000)
+        told["adopted"] = detail()
+        with pytest.raises(LocalProtocolError) as refused:
+            controller.move_exits(symbol, stop_price=row.stop_price, target_price=None)
+        told["refused_exits"] = str(refused.value)
         await assembly.stop()
 
     run_in_virtual_time(live(), loop)
@@ -81,6 +95,15 @@ def test_a_new_position_knows_the_decision_and_the_fill_that_opened_it(story: di
     assert sum(fill.signed_quantity for fill in opened.fills) == opened.row.quantity
 
 
+def test_the_position_of_a_past_moment_is_read_back_from_the_ledger(story: dict[str, Any]) -> None:
+    lab, moment, opened = Lab(small_config(data_dir=str(story["folder"]))), story["moment"], story["opened"]
+    past = lab.position(story["symbol"], at=moment)
+    assert (past.fills, past.decision, past.row.stop_price) == (opened.fills, opened.decision, opened.row.stop_price)
+    assert past.row.quantity == opened.row.quantity != story["halved"].row.quantity
+    assert list(lab.positions(at=moment)["quantity"]) == [opened.row.quantity]
+    assert lab.why(story["symbol"], at=moment).decision == opened.decision
+
+
 def test_moves_of_the_stop_are_in_the_ledger_one_by_one(story: dict[str, Any]) -> None:
     moves = [event.stop_price for event in events_of(story["folder"], ev.ExitsChanged)]
     assert moves == [story["moved"].row.stop_price, story["opened"].row.stop_price]
@@ -93,6 +116,11 @@ def test_a_stop_beyond_the_market_is_refused_in_words(story: dict[str, Any]) -> 
 
 def test_a_part_smaller_than_a_step_is_refused_in_words(story: dict[str, Any]) -> None:
     assert "its smallest step" in story["refused_part"]
+
+
+def test_a_position_of_somebody_else_has_no_decision_and_no_exits_to_move(story: dict[str, Any]) -> None:
+    assert (story["adopted"].decision, story["adopted"].row.stop_price) == (None, None)
+    assert "no exits to move" in story["refused_exits"]
 
 
 def test_half_a_position_is_closed_and_the_other_half_keeps_its_exits(story: dict[str, Any]) -> None:

@@ -117,6 +117,7 @@ def test_hours_are_a_market_too_and_minutes_under_them_are_used() -> None:
         "decision_every_minutes": 120,
         "cost_margin": 0.0,
         "prior_confidence_z": 0.0,
+        "evidence_nats": 0.0,
     }
     alone, guided = (backtest(data=data, trader=settings) for data in (coarse, fine))
     assert alone.market.span_minutes == 60
@@ -145,6 +146,12 @@ def test_a_mistake_is_told_in_words(market: Market, arguments: dict[str, object]
 def test_a_lake_without_these_candles_says_how_to_bring_them(tmp_path: object) -> None:
     with pytest.raises(ConfigError, match="lake"):
         backtest(["BTCUSDT"], "2024-01-01", "2024-01-02", data=tmp_path)  # type: ignore[arg-type]
+
+
+def test_where_nothing_was_pulled_both_ways_on_are_named(data_dir: Path) -> None:
+    assert not (data_dir / "lake").exists()
+    with pytest.raises(ConfigError, match=r"nothing has been pulled yet. `labkit data pull .* data=\"simulated\""):
+        backtest(["BTCUSDT"], "2024-01-01", "2024-01-02")
 
 
 class Contrarian:

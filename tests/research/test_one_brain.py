@@ -16,9 +16,11 @@ from labkit.domain.snapshot import ClosedTrade
 from labkit.engine.ledger import Ledger
 from labkit.engine.recovery import fold
 from labkit.paper.listings import LISTED_RULES
-from labkit.research.markets import Market, market_of_simulation
+from labkit.research.markets import Market, market_of_arrays, market_of_simulation
+from labkit.research.planted_markets import make_planted_market
 from labkit.research.simulation import OUTCOMES, Run, costs_of, simulate
 from labkit.trader.exits import EXIT_REASONS
+from labkit.trader.features import CLOSE, HIGH, LOW, OPEN
 from tests.lab.conftest import live, small_config
 
 MINUTES = 100
@@ -107,6 +109,24 @@ def test_a_decision_comes_to_the_same_wherever_both_hold_the_same(lived: Lived) 
         differing += outcome != ("entered" if entered else decision.primary_reason)
     assert compared > 0.8 * len(lived[1])
     assert differing <= 0.01 * compared
+
+
+@pytest.mark.parametrize("slippage", [0.0, 0.0002, 0.001])
+@pytest.mark.parametrize("foreseen", [0.0, 0.0002])
+def test_what_the_broker_slips_is_expected_once_whether_foreseen_or_learned(slippage: float, foreseen: float) -> None:
+    planted = make_planted_market("momentum", 7, symbols=1, days=20)
+    rows = planted.rows.copy()
+    # Every bar opens where the last one closed: fills differ from the prices decided at by slippage alone.
+    rows[1:, :, OPEN] = rows[:-1, :, CLOSE]
+    rows[:, :, HIGH], rows[:, :, LOW] = rows[:, :, :4].max(axis=2), rows[:, :, :4].min(axis=2)
+    market = market_of_arrays(planted.symbols, planted.minutes, rows)
+    config = small_config(**{"trader.slippage_rate": foreseen, "trader.trailing_start_fraction": 1.0})
+    costs = costs_of(config)._replace(slippage=slippage)
+    oracle = np.where(np.arange(rows.shape[0])[:, None] // 240 % 2, 0.95, 0.05)
+    run = simulate(market, config, costs, foreign=oracle, trust=True, keep_decisions=True)
+    learned = int(np.searchsorted(run.decisions["minute"], run.trades["exit_ms"][100] // MINUTE_MS + 1))
+    expected = 2 * config.trader.taker_fee_rate + 2 * max(slippage, foreseen)
+    assert run.decisions["cost"][learned:] == pytest.approx(expected, rel=0.01)
 
 
 def test_most_trades_are_the_same_trades_with_the_same_end(lived: Lived) -> None:

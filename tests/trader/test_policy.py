@@ -19,12 +19,13 @@ barriers = st.floats(1e-4, 0.2)
 costs = st.floats(0.0, 0.01)
 
 
-def common_with(slope: float = 1.0, weight: float = 5_000.0) -> np.void:
+def common_with(slope: float = 1.0, weight: float = 5_000.0, evidence: float = 100.0) -> np.void:
     """What all symbols share, after much evidence that `slope` of the predicted edge comes true."""
     state = new_state(SETTINGS, 1)
     common = state.common[0]
     common["slope_down"], common["slope_up"], common["weight"] = 1e6, slope * 1e6, weight
     common["square_up"], common["square_down"] = 700.0, 1000.0
+    common["evidence"] = evidence
     return common
 
 
@@ -79,6 +80,12 @@ def test_stakes_grow_with_what_was_learned() -> None:
     full = judged(0.8).leverage
     assert judged(0.8, weight=0.5 * CONFIG.cold_start_labels).leverage == pytest.approx(full / 2)
     assert judged(0.8, weight=0.0).leverage == 0.0
+
+
+def test_stakes_grow_with_the_evidence() -> None:
+    full = judged(0.8).leverage
+    assert judged(0.8, evidence=2.0 / 3.0 * CONFIG.evidence_nats).leverage == pytest.approx(full / 2)
+    assert judged(0.8, evidence=0.0).leverage == 0.0
 
 
 @pytest.mark.parametrize(

@@ -311,6 +311,18 @@ def test_a_poor_execution_makes_the_next_entry_dearer(market: Market, experience
     assert decisions["ETHUSDT"].execution_gap_cost == 0.0  # luck is no discount
 
 
+@pytest.mark.parametrize(("foreseen", "beyond"), [(0.0, 0.0004), (0.0001, 0.0002), (0.0002, 0.0), (0.0005, 0.0)])
+def test_slippage_that_was_foreseen_is_not_charged_again_when_fills_show_it(
+    market: Market, experience: bytes, foreseen: float, beyond: float
+) -> None:
+    trader = experienced(experience, Config(trader=TraderConfig(slippage_rate=foreseen)))
+    for _ in range(200):
+        trader.observe_execution("BTCUSDT", -0.0004)
+    decision = next(d for d in live(trader, market, 21 * DAY, 21 * DAY + 5) if d.symbol == "BTCUSDT")
+    assert decision.slippage_cost == 2 * foreseen
+    assert decision.execution_gap_cost == pytest.approx(beyond, abs=1e-12)
+
+
 def test_funding_within_the_horizon_is_a_cost_to_one_side_and_a_gain_to_the_other(
     market: Market, experience: bytes
 ) -> None:

@@ -54,6 +54,9 @@ class Moment(msgspec.Struct):
                     common["slope_down"], common["slope_up"] = 1e12, 1e12 * change.needed
                 case "drift_step":
                     common["drift_step"], common["drift"] = int(change.needed), ENTERED_AT[int(change.needed)]
+                case "evidence":
+                    # The minute's own labels are taken in before it is asked for.
+                    common["evidence"] = change.needed + 1.0
                 case "labels":
                     common["weight"] = change.needed
                 case "barrier":
@@ -102,6 +105,8 @@ def moments(market: Market) -> list[Moment]:
             other._state.common["drift_step"], other._state.common["drift"] = 2, 12.0
         elif kind == 2:
             other._state.common["weight"] = 0.0
+        elif kind == 3:
+            other._state.common["evidence"] = 0.0
         dear = float(random.choice([0.0005, 0.0005, 0.004]))
         sampled.append(
             Moment(
@@ -153,7 +158,7 @@ def test_applied_in_replay_the_smallest_change_flips_the_decision(market: Market
         "model_flip",
         "holding",
     } <= (reasons)
-    assert {"probability", "cost", "slope", "drawdown", "drift_step", "barrier"} <= inputs
+    assert {"probability", "cost", "slope", "drawdown", "drift_step", "evidence", "barrier"} <= inputs
 
 
 def test_a_change_half_as_large_does_not_flip_it(market: Market, moments: list[Moment]) -> None:

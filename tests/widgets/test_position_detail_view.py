@@ -22,10 +22,9 @@ from labkit.widgets.position_detail_view import (
     part_of,
     receipt_of,
     rehearsal_of,
-    rounded_parts,
     split_figures,
 )
-from labkit.widgets.view_parts import MINUS
+from labkit.widgets.view_parts import MINUS, rounded_parts
 from tests.engine.test_engine_apply import Desk, decision, quote
 
 D = Decimal

@@ -190,7 +190,7 @@ def test_a_rehearsal_goes_the_way_the_page_asked(inspector: Any) -> None:
     ask(inspector, wish="choose", symbol="BTCUSDT")
     assert shown(inspector)["rehearsal"]["percent"] == -7.0
     assert ask(inspector, wish="rehearse", percent=12.5) == ""
-    assert shown(inspector)["rehearsal"]["question"] == "Every price rises by 12.5 % in one second"
+    assert shown(inspector)["rehearsal"]["question"] == "What if every price rose by 12.5 % in one second?"
 
 
 def test_a_rehearsal_that_cannot_be_keeps_the_one_before(inspector: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.domain.snapshot import EventRow, SymbolRow
+from labkit.domain.snapshot import EventRow, LoopRow, SymbolRow
 from labkit.widgets import position_view, view_parts, views
 
 
@@ -116,3 +116,47 @@ def test_two_equal_events_of_one_moment_are_one_line(lab: Any) -> None:
 def test_a_view_can_be_sent_as_json(lab: Any) -> None:
     view = views.monitor_view(lab.snapshot())
     assert msgspec.json.decode(msgspec.json.encode(view), type=views.MonitorView) == view
+
+
+@pytest.mark.parametrize(
+    ("state", "median_ms", "p99_ms", "tone"),
+    [
+        ("warming_up", 30, 600, "muted"),
+        ("running", 1, 600, "warn"),
+        ("running", 1, 20, "good"),
+        ("running", 80, 600, "bad"),
+        ("running", 1, 3_000, "bad"),
+    ],
+)
+def test_a_lag_is_a_fault_when_it_lasts_and_never_while_warming_up(
+    lab: Any, state: str, median_ms: float, p99_ms: float, tone: str
+) -> None:
+    late = msgspec.structs.replace(lab.snapshot(), state=state, loop_lag_ms_p50=median_ms, loop_lag_ms_p99=p99_ms)
+    assert {chip.key: chip.tone for chip in views.chips_of(late)}["loop lag"] == tone
+
+
+@pytest.mark.parametrize(("runs", "missed", "tone"), [(58, 5, "muted"), (58, 11, "warn"), (1_000, 15, "muted")])
+def test_a_few_late_runs_of_a_start_are_counted_without_alarm(lab: Any, runs: int, missed: int, tone: str) -> None:
+    loop = LoopRow(name="real_loop", runs=runs, missed=missed, overruns=0, last_run_ms=None, next_run_ms=None)
+    chips = {chip.key: chip for chip in views.chips_of(msgspec.structs.replace(lab.snapshot(), loops=(loop,)))}
+    assert (chips["scheduler"].text, chips["scheduler"].tone) == (str(missed), tone)
+
+
+def test_a_lab_that_runs_without_one_fresh_quote_says_that_it_waits(lab: Any) -> None:
+    snapshot = lab.snapshot()
+    stale = tuple(msgspec.structs.replace(row, stale_because="no quote yet") for row in snapshot.symbols)
+    assert views.monitor_view(msgspec.structs.replace(snapshot, symbols=stale)).header.state == "waiting for quotes"
+    one_fresh = (snapshot.symbols[0], *stale[1:])
+    assert views.monitor_view(msgspec.structs.replace(snapshot, symbols=one_fresh)).header.state == "running"
+
+
+def test_the_side_of_a_position_stands_at_its_symbol(lab: Any) -> None:
+    held = {line.key: line.held for line in views.monitor_view(lab.snapshot()).symbols}
+    assert (held["BTCUSDT"], held["SOLUSDT"], held["ETHUSDT"]) == ("long", "short", "")
+
+
+def test_a_still_picture_of_many_symbols_stays_short(lab: Any, clock: Any) -> None:
+    snapshot = type(lab)(seed=7, clock=clock, symbols=400).snapshot()
+    still = views.monitor_html(views.monitor_view(snapshot), view_parts.clock_of(snapshot))
+    assert "and 360 more symbols" in still
+    assert "COIN300USDT" not in still

@@ -171,15 +171,20 @@ function setAttribute(node, name, value) {
 
 const setTone = (node, tone) => setAttribute(node, "data-tone", tone ?? "");
 
-// Text that shows for a moment which way its number went.
+const MOVE_SHOWN_MS = 1100; // as long as the animation lasts
+
+// Text that shows for a moment which way its number went; a number that never rests shows it once a second, not always.
 function setNumber(node, text, value) {
   const before = node.labkitValue;
   node.labkitValue = value;
   setText(node, text);
   if (before === undefined || before === null || value === null || before === value) return;
-  node.classList.remove("labkit-up", "labkit-down");
-  void node.offsetWidth; // starts the animation again
-  node.classList.add(value > before ? "labkit-up" : "labkit-down");
+  const now = performance.now();
+  if (now - (node.labkitMovedAt ?? -Infinity) < MOVE_SHOWN_MS) return;
+  node.labkitMovedAt = now;
+  // Two names for one animation: a change of the name begins it again without a new layout of the page.
+  node.labkitTurn = !node.labkitTurn;
+  setAttribute(node, "data-moved", `${value > before ? "up" : "down"}${node.labkitTurn ? "" : "-again"}`);
 }
 
 const numberOf = (text) => {

@@ -44,14 +44,14 @@ function buildContribution(row) {
   const text = h("span", { class: "labkit-number" });
   const lane = h("span", { class: "labkit-lean", role: "img" }, bar);
   return {
-    node: h("li", { class: "labkit-contribution", "data-input": row.key }, h("span", {}, row.label), lane, text),
+    node: h("li", { class: "labkit-contribution", "data-input": row.key, title: row.title }, h("span", {}, row.label), lane, text),
     update(next) {
       const share = Math.abs(next.share) * 50;
       bar.style.width = `${share}%`;
       bar.style.left = next.share < 0 ? `${50 - share}%` : "50%";
       setTone(bar, next.share < 0 ? "bad" : "good");
       setText(text, next.text);
-      setAttribute(lane, "aria-label", `${next.label} spoke ${next.share < 0 ? "against" : "for"} it: ${next.text}`);
+      setAttribute(lane, "aria-label", `${next.label}: ${next.text}, ${next.share < 0 ? "against" : "for"} it`);
     },
   };
 }
@@ -75,7 +75,7 @@ function buildGate(row) {
 function buildReceipt() {
   const verdict = h("b");
   const chance = h("p", { class: "labkit-nothing" });
-  const value = h("div", { class: "labkit-account labkit-value", role: "group", "aria-label": "Expected value in basis points" });
+  const value = h("ul", { class: "labkit-value", "aria-label": "Expected value in basis points" });
   const contributions = h("ul", { class: "labkit-contributions", "aria-label": "What the inputs spoke for" });
   const gates = h("ul", { class: "labkit-gates", "aria-label": "Gates" });
   const flip = h("p", { class: "labkit-flip" });
@@ -87,21 +87,21 @@ function buildReceipt() {
     chance,
     h("h4", {}, "Expected value, in basis points of the notional"),
     value,
-    h("h4", {}, "What the inputs spoke for"),
+    h("h4", {}, "What the inputs spoke for, in log-odds"),
     contributions,
-    h("h4", {}, "Gates"),
-    gates,
     flip,
   );
+  const conditions = h("section", { class: "labkit-conditions", "aria-label": "Gates it had to pass" }, h("h4", {}, "Gates it had to pass"), gates);
   return {
     node: h("section", { class: "labkit-receipt", "aria-label": "Why it was opened" }, h("h4", {}, "Why it was opened"), none, body),
+    gates: conditions,
     paint({ receipt }) {
       none.hidden = receipt !== null;
-      body.hidden = receipt === null;
+      body.hidden = conditions.hidden = receipt === null;
       if (receipt === null) return;
       setText(verdict, `${receipt.verdict} (${clockText(receipt.time_ms)} UTC).`);
       setText(chance, `${receipt.chance}.`);
-      keyed(value, receipt.value, buildFigure);
+      keyed(value, receipt.value, buildContribution);
       keyed(contributions, receipt.contributions, buildContribution);
       keyed(gates, receipt.gates, buildGate);
       setText(flip, receipt.flip);
@@ -140,7 +140,7 @@ function buildExitField(key, label, move) {
     paint(text, closing) {
       told = text;
       if (!dirty && !drafted && input.value !== text) input.value = text;
-      input.disabled = closing;
+      input.disabled = closing || !text; // a position of somebody else has no exits
     },
     draft(text) {
       if (dirty) return;
@@ -233,13 +233,16 @@ function buildRehearsal(feed, say) {
     button.addEventListener("click", () => ask(sign * Number(range.value)));
     return { button, sign };
   });
+  const question = h("h4", {});
   const verdict = h("b", { class: "labkit-what-if" });
   const stop = h("span", { class: "labkit-muted" });
   const figures = h("div", { class: "labkit-account", role: "group", "aria-label": "What would be" });
   let asked = null;
+  let sign = -1;
   let timer;
   function ask(percent) {
     asked = percent;
+    sign = Math.sign(percent);
     paintPercent(percent);
     clearTimeout(timer);
     timer = setTimeout(() => feed.wish({ wish: "rehearse", percent }, (error) => {
@@ -251,14 +254,13 @@ function buildRehearsal(feed, say) {
     setText(shownPercent, `${percent < 0 ? "−" : "+"}${Math.abs(percent)} %`);
     for (const { button, sign } of ways) setAttribute(button, "aria-pressed", String(Math.sign(percent) === sign));
   }
-  let sign = -1;
   range.addEventListener("input", () => ask(sign * Number(range.value)));
   range.addEventListener("keydown", (event) => event.stopPropagation());
   return {
     node: h(
       "section",
       { class: "labkit-rehearsal", "aria-label": "What if" },
-      h("h4", {}, "What if, in one second"),
+      question,
       h("div", { class: "labkit-toolbar" }, ...ways.map((way) => way.button), range, shownPercent),
       h("p", { class: "labkit-verdict", role: "status" }, verdict, " ", stop),
       figures,
@@ -269,9 +271,8 @@ function buildRehearsal(feed, say) {
         sign = Math.sign(rehearsal.percent) || -1;
         if (document.activeElement !== range) range.value = Math.abs(rehearsal.percent);
         paintPercent(rehearsal.percent);
-      } else {
-        sign = Math.sign(asked);
       }
+      setText(question, rehearsal.question);
       setText(verdict, `${rehearsal.verdict}.`);
       setTone(verdict, rehearsal.tone);
       setText(stop, rehearsal.stop);
@@ -304,7 +305,7 @@ function buildDetail(feed) {
     h("div", { class: "labkit-detail-main" }, chart.node, message, edits.node, rehearsal.node),
     h("div", { class: "labkit-detail-side" }, receipt.node),
   );
-  const node = h("section", { class: "labkit-detail", "aria-label": "The chosen position", hidden: "" }, h("div", { class: "labkit-toolbar" }, title, close), gone, split, body);
+  const node = h("section", { class: "labkit-detail", "aria-label": "The chosen position", hidden: "" }, h("div", { class: "labkit-toolbar" }, title, close), gone, split, body, receipt.gates);
   let shown = "";
   return {
     node,
@@ -317,7 +318,7 @@ function buildDetail(feed) {
       setText(title, isOpen ? `${sections.chosen} · ${sections.edit.side} ${sections.edit.quantity}` : sections.chosen);
       gone.hidden = isOpen;
       setText(gone, sections.gone);
-      split.hidden = body.hidden = !isOpen;
+      split.hidden = body.hidden = receipt.gates.hidden = !isOpen;
       if (!isOpen) return;
       keyed(split, sections.split, buildFigure);
       edits.paint(sections);
