@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from itertools import pairwise
 from typing import TypeVar
@@ -169,6 +169,15 @@ def of_trade(trade: ClosedTrade) -> PnlSplit:
 def in_cents(split: PnlSplit) -> PnlSplit:
     """The split in whole cents, its parts rounded so that they add up to its rounded net."""
     return PnlSplit(*to_cents([split.price, split.fees, split.funding], split.net))
+
+
+def all_in_cents(splits: Mapping[Key, PnlSplit]) -> dict[Key, PnlSplit]:
+    """The splits in whole cents, their parts rounded so that each of the three adds up to that of the total."""
+    whole, rows = in_cents(total(splits.values())), splits.values()
+    prices = to_cents([row.price for row in rows], whole.price)
+    fees = to_cents([row.fees for row in rows], whole.fees)
+    funding = to_cents([row.funding for row in rows], whole.funding)
+    return dict(zip(splits, map(PnlSplit, prices, fees, funding), strict=True))
 
 
 def to_cents(amounts: Sequence[Decimal], total: Decimal) -> list[Decimal]:

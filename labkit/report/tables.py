@@ -78,7 +78,7 @@ def pnl_by_exit_reason(history: DayHistory) -> pd.DataFrame:
 def trades(history: DayHistory) -> pd.DataFrame:
     """Every round trip closed on the day: what the trader expected of it, how it ended and what it earned."""
     entries = metrics.entry_decisions(history)
-    splits = [metrics.of_trade(trade) for trade in history.trades]
+    splits = [metrics.in_cents(metrics.of_trade(trade)) for trade in history.trades]
     return _frame(
         {
             "opened": [clock_text(trade.opened_ms, seconds=True) for trade in history.trades],
@@ -279,31 +279,21 @@ def _event_table(events: Iterable[EventRow]) -> pd.DataFrame:
 
 def _split_table(name: str, splits: Mapping[str, PnlSplit], closed: Counter[str]) -> pd.DataFrame:
     counts = [closed[key] for key in splits]
+    shown = metrics.all_in_cents(splits)
     return _frame(
         {
-            name: [*splits, TOTAL],
+            name: [*shown, TOTAL],
             "trades": [*counts, sum(counts)],
-            **_split_columns(splits.values(), metrics.total(splits.values())),
+            **_split_columns([*shown.values(), metrics.total(shown.values())]),
         },
         {**SPLIT_UNITS, **({"hour": "UTC"} if name == "hour" else {})},
     )
 
 
-def _split_columns(splits: Iterable[PnlSplit], total: PnlSplit | None = None) -> dict[str, list[float]]:
-    """The splits in cents, with a row for their `total` if there is one.
-
-    Whoever adds up what is shown gets what is shown, along the rows and down the columns.
-    """
+def _split_columns(splits: Iterable[PnlSplit]) -> dict[str, list[float | None]]:
+    """Splits that are in whole cents: whoever adds up what is shown gets what is shown."""
     rows = list(splits)
-    if total is None:
-        shown = [metrics.in_cents(row) for row in rows]
-    else:
-        last = metrics.in_cents(total)
-        prices = metrics.to_cents([row.price for row in rows], last.price)
-        fees = metrics.to_cents([row.fees for row in rows], last.fees)
-        funding = metrics.to_cents([row.funding for row in rows], last.funding)
-        shown = [*map(PnlSplit, prices, fees, funding), last]
-    return {part: [_cents(getattr(row, part)) or 0.0 for row in shown] for part in SPLIT_UNITS}
+    return {part: [_cents(getattr(row, part)) for row in rows] for part in SPLIT_UNITS}
 
 
 def _frame(columns: Mapping[str, list[Any]], units: Mapping[str, str]) -> pd.DataFrame:

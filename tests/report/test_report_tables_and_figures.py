@@ -101,6 +101,13 @@ def test_whoever_adds_up_what_a_split_shows_gets_what_it_shows(
     assert frame["fees"].iloc[-1] == pytest.approx(float(exact.fees), abs=0.00999)
 
 
+def test_a_figure_says_the_net_that_the_table_beside_it_shows(make_day: MakeDay) -> None:
+    history = make_day(trades=40)
+    shown = tables.pnl_by_symbol(history)
+    for symbol, net in zip(shown["symbol"][:-1], shown["net"][:-1], strict=True):
+        assert f"{symbol} {net:+,.2f}" in repr(figures.pnl_by_symbol(history))
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_the_steps_of_the_bridge_as_shown_lead_to_the_closing_equity_as_shown(make_day: MakeDay, seed: int) -> None:
     history = make_day(seed=seed, trades=40)
