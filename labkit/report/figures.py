@@ -109,7 +109,7 @@ def equity(history: DayHistory) -> Chart:
 
 def pnl_by_symbol(history: DayHistory) -> Chart:
     """What each symbol earned, split into price moves, fees and funding; the diamond is the net."""
-    splits = metrics.split_by_symbol(history)
+    splits = metrics.all_in_cents(metrics.split_by_symbol(history))
     ordered = dict(sorted(splits.items(), key=lambda item: (item[1].net, item[0])))
     told = ", ".join(f"{name} {split.net:+,.2f}" for name, split in reversed(ordered.items())) or "nothing booked"
     chart = Chart(1.3 + 0.42 * max(len(ordered), 2), f"Net PnL by symbol in {QUOTE}: {told}.")
@@ -137,7 +137,7 @@ def pnl_by_symbol(history: DayHistory) -> Chart:
 
 def pnl_by_hour(history: DayHistory) -> Chart:
     """What was booked in each UTC hour, split; the diamond is the net."""
-    splits = metrics.split_by_hour(history)
+    splits = metrics.all_in_cents(metrics.split_by_hour(history))
     first, last = 0, max((history.end_ms - history.start_ms - 1) // HOUR_MS, *splits, 0)
     hours = range(first, min(last, 23) + 1)
     told = ", ".join(f"{hour:02d}:00 {split.net:+,.2f}" for hour, split in splits.items()) or "nothing booked"

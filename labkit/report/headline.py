@@ -79,7 +79,7 @@ class Headline:
 
     def sentences(self) -> list[str]:
         """The day in words."""
-        bridge, trades, counts = self._bridge, self._trades, self._decisions
+        bridge, trades, counts = metrics.in_whole_cents(self._bridge), self._trades, self._decisions
         until = "" if self._complete else f" by {clock_text(self._history.end_ms)} UTC, where the record ends,"
         way = "gained" if bridge.result > 0 else "lost" if bridge.result < 0 else "neither gained nor lost"
         amount = f" {abs(bridge.result):,.2f} {QUOTE} ({_signed(100 * bridge.day_return)} %)" if bridge.result else ""
@@ -137,7 +137,7 @@ class Headline:
         )
 
     def _cards(self) -> list[tuple[str, str, str, str]]:
-        bridge, trades, drawdown = self._bridge, self._trades, self._drawdown
+        bridge, trades, drawdown = metrics.in_whole_cents(self._bridge), self._trades, self._drawdown
         volatility = metrics.annualized_volatility(self._history)
         return [
             ("Result", _signed(bridge.result), f"{QUOTE}, {_signed(100 * bridge.day_return)} %", _tone(bridge.result)),

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from itertools import pairwise
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from labkit.domain.snapshot import ClosedTrade
 Key = TypeVar("Key", str, int)
 
 ZERO = Decimal(0)
+CENT = Decimal("0.01")
 YEAR_MS = 365 * DAY_MS
 CARRIED = "open or carried over"
 """The group of what was booked today on trades that were not closed today, less what today's trades booked before."""
@@ -165,6 +166,34 @@ def of_trade(trade: ClosedTrade) -> PnlSplit:
     return PnlSplit(trade.realized_pnl, -trade.commission, trade.funding)
 
 
+def in_cents(split: PnlSplit) -> PnlSplit:
+    """The split in whole cents, its parts rounded so that they add up to its rounded net."""
+    return PnlSplit(*to_cents([split.price, split.fees, split.funding], split.net))
+
+
+def all_in_cents(splits: Mapping[Key, PnlSplit]) -> dict[Key, PnlSplit]:
+    """The splits in whole cents, their parts rounded so that each of the three adds up to that of the total."""
+    whole, rows = in_cents(total(splits.values())), splits.values()
+    prices = to_cents([row.price for row in rows], whole.price)
+    fees = to_cents([row.fees for row in rows], whole.fees)
+    funding = to_cents([row.funding for row in rows], whole.funding)
+    return dict(zip(splits, map(PnlSplit, prices, fees, funding), strict=True))
+
+
+def to_cents(amounts: Sequence[Decimal], total: Decimal) -> list[Decimal]:
+    """Each amount in whole cents, rounded up or down so that together they are the rounded `total`.
+
+    `total` is their sum, to the cent at least. Those with the largest remainders are rounded up (Hamilton's method).
+    """
+    cents = [amount / CENT for amount in amounts]
+    whole = [cent.to_integral_value(ROUND_FLOOR) for cent in cents]
+    missing = int((total / CENT).to_integral_value(ROUND_HALF_EVEN) - sum(whole))
+    largest = sorted(range(len(cents)), key=lambda place: (whole[place] - cents[place], place))
+    for place in largest[:missing]:
+        whole[place] += 1
+    return [cent * CENT for cent in whole]
+
+
 def imbalance(history: DayHistory) -> PnlSplit:
     """The day's flows, one by one, less the change of the account's own totals: all zero, or the books do not agree."""
     start, end = history.account_at_start, history.account_at_end
@@ -186,6 +215,22 @@ def equity_bridge(history: DayHistory) -> EquityBridge:
         other=wallet_change - deposits - flows.net,
         unrealized=(end.equity - end.wallet_balance) - (start.equity - start.wallet_balance),
         closing=end.equity,
+    )
+
+
+def in_whole_cents(bridge: EquityBridge) -> EquityBridge:
+    """The bridge in whole cents, as it is shown: still exact, since the change at mark takes what rounding leaves."""
+    opening, deposits, other, closing = (
+        amount.quantize(CENT) for amount in (bridge.opening, bridge.deposits, bridge.other, bridge.closing)
+    )
+    booked = in_cents(bridge.booked)
+    return EquityBridge(
+        opening=opening,
+        deposits=deposits,
+        booked=booked,
+        other=other,
+        unrealized=closing - opening - deposits - booked.net - other,
+        closing=closing,
     )
 
 

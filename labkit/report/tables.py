@@ -34,7 +34,7 @@ SPLIT_UNITS = {"price": QUOTE, "fees": QUOTE, "funding": QUOTE, "net": QUOTE}
 
 def equity_bridge(history: DayHistory) -> pd.DataFrame:
     """How opening equity became closing equity, step by step."""
-    bridge = metrics.equity_bridge(history)
+    bridge = metrics.in_whole_cents(metrics.equity_bridge(history))
     steps: list[tuple[str, Decimal]] = [
         ("opening equity", bridge.opening),
         ("deposits", bridge.deposits),
@@ -78,7 +78,7 @@ def pnl_by_exit_reason(history: DayHistory) -> pd.DataFrame:
 def trades(history: DayHistory) -> pd.DataFrame:
     """Every round trip closed on the day: what the trader expected of it, how it ended and what it earned."""
     entries = metrics.entry_decisions(history)
-    splits = [metrics.of_trade(trade) for trade in history.trades]
+    splits = [metrics.in_cents(metrics.of_trade(trade)) for trade in history.trades]
     return _frame(
         {
             "opened": [clock_text(trade.opened_ms, seconds=True) for trade in history.trades],
@@ -278,21 +278,22 @@ def _event_table(events: Iterable[EventRow]) -> pd.DataFrame:
 
 
 def _split_table(name: str, splits: Mapping[str, PnlSplit], closed: Counter[str]) -> pd.DataFrame:
-    rows = [*splits.items(), (TOTAL, metrics.total(splits.values()))]
     counts = [closed[key] for key in splits]
+    shown = metrics.all_in_cents(splits)
     return _frame(
         {
-            name: [key for key, _ in rows],
+            name: [*shown, TOTAL],
             "trades": [*counts, sum(counts)],
-            **_split_columns([split for _, split in rows]),
+            **_split_columns([*shown.values(), metrics.total(shown.values())]),
         },
         {**SPLIT_UNITS, **({"hour": "UTC"} if name == "hour" else {})},
     )
 
 
 def _split_columns(splits: Iterable[PnlSplit]) -> dict[str, list[float | None]]:
-    all_splits = list(splits)
-    return {part: [_cents(getattr(split, part)) for split in all_splits] for part in SPLIT_UNITS}
+    """Splits that are in whole cents: whoever adds up what is shown gets what is shown."""
+    rows = list(splits)
+    return {part: [_cents(getattr(row, part)) for row in rows] for part in SPLIT_UNITS}
 
 
 def _frame(columns: Mapping[str, list[Any]], units: Mapping[str, str]) -> pd.DataFrame:

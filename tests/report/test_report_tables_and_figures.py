@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
+import pandas as pd
 import pytest
 
 from labkit.domain.day_history import DayHistory
-from labkit.report import figures, tables
+from labkit.report import figures, metrics, tables
 from labkit.report.headline import HEADLINE_MIME, Figures, Headline
 from labkit.report.sheet import Sheet
 
@@ -73,6 +74,58 @@ def test_the_total_row_is_the_sum_of_the_exact_money(make_day: MakeDay) -> None:
     net = account.realized_pnl - account.commissions + account.funding
     assert total["net"] == round(float(net), 2)
     assert total["trades"] == len(day.trades)
+
+
+def cents(amounts: Iterable[float]) -> list[int]:
+    return [round(100 * amount) for amount in amounts]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "table", [tables.pnl_by_symbol, tables.pnl_by_hour, tables.pnl_by_side, tables.pnl_by_exit_reason]
+)
+def test_whoever_adds_up_what_a_split_shows_gets_what_it_shows(
+    make_day: MakeDay, table: Callable[[DayHistory], pd.DataFrame], seed: int
+) -> None:
+    history = make_day(seed=seed, trades=40)
+    frame = table(history)
+    for part in ("price", "fees", "funding", "net"):
+        *rows, total = cents(frame[part])
+        assert sum(rows) == total
+    assert [sum(row) for row in zip(*(cents(frame[p]) for p in ("price", "fees", "funding")), strict=True)] == cents(
+        frame["net"]
+    )
+    # And nothing is shown a whole cent beside what it is.
+    exact = metrics.booked(history)
+    assert frame["net"].iloc[-1] == pytest.approx(float(exact.net), abs=0.00501)
+    assert frame["fees"].iloc[-1] == pytest.approx(float(exact.fees), abs=0.00999)
+
+
+def test_a_figure_says_the_net_that_the_table_beside_it_shows(make_day: MakeDay) -> None:
+    history = make_day(trades=40)
+    shown = tables.pnl_by_symbol(history)
+    for symbol, net in zip(shown["symbol"][:-1], shown["net"][:-1], strict=True):
+        assert f"{symbol} {net:+,.2f}" in repr(figures.pnl_by_symbol(history))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_steps_of_the_bridge_as_shown_lead_to_the_closing_equity_as_shown(make_day: MakeDay, seed: int) -> None:
+    history = make_day(seed=seed, trades=40)
+    *steps, closing = cents(tables.equity_bridge(history)["amount"])
+    assert sum(steps) == closing == round(100 * metrics.equity_bridge(history).closing)
+
+
+def test_rounded_one_by_one_the_parts_of_trades_would_not_add_up(make_day: MakeDay) -> None:
+    # The negative control of the test above and of this: plain rounding fails where the table does not.
+    history = make_day(trades=40)
+    frame = tables.trades(history)
+    parts = [cents(frame[name]) for name in ("price", "fees", "funding")]
+    assert [sum(row) for row in zip(*parts, strict=True)] == cents(frame["net"])
+    plain = [
+        (round(100 * t.realized_pnl) + round(-100 * t.commission) + round(100 * t.funding), round(100 * t.net_pnl))
+        for t in history.trades
+    ]
+    assert any(added != net for added, net in plain)
 
 
 def test_markup_in_an_event_is_only_text(make_day: MakeDay) -> None:
