@@ -7,7 +7,8 @@ the live trader, fees, spread, funding, daily marks), and what the slider needs:
 ninety days and the whole year.
 
 `--env vectorbt=PYTHON` (and `backtesting=PYTHON`, `river=PYTHON`) names an interpreter where the package is
-installed; what is absent is said to be absent. Each foreign library runs in a process of its own, after a warm-up that compiles what it compiles.
+installed; what is absent is said to be absent. Each foreign library runs in a process of its own, after a warm-up that
+compiles what it compiles.
 """
 
 from __future__ import annotations
