@@ -6,8 +6,9 @@ measures CPU time: one year of one symbol once, and many parameter sets of it, o
 the live trader, fees, spread, funding, daily marks), and what the slider needs: five symbols with learning, the last
 ninety days and the whole year.
 
-`--env vectorbt=PYTHON` (and `backtesting=PYTHON`) names an interpreter where the package is installed; what is absent
-is said to be absent. Each foreign library runs in a process of its own, after a warm-up that compiles what it compiles.
+`--env vectorbt=PYTHON` (and `backtesting=PYTHON`, `river=PYTHON`) names an interpreter where the package is
+installed; what is absent is said to be absent. Each foreign library runs in a process of its own, after a warm-up that
+compiles what it compiles.
 """
 
 from __future__ import annotations
@@ -28,15 +29,20 @@ from numpy.typing import NDArray
 
 from labkit.config import Config, change_config
 from labkit.domain.clock import DAY_MS, HOUR_MS
+from labkit.research.backtest import BacktestResult
+from labkit.research.baselines import asked_through, lightgbm_probabilities
 from labkit.research.compiling import compiled
 from labkit.research.markets import Market, market_of_arrays
 from labkit.research.planted_markets import make_planted_market
-from labkit.research.simulation import Costs, follow, simulate
+from labkit.research.simulation import Costs, Run, follow, simulate
+from labkit.trader.features import FEATURE_NAMES
 
 SETS = 1_000
 MEASURED_SETS = 40
 """So many of the sets are measured, and scaled."""
 FAST, SLOW, RANGE, WIDTH = 60.0, 240.0, 60.0, 6.0
+TREE_DAYS = 120
+"""Trees are trained over so many, and scaled: a little too cheap, for the first weeks have less to learn from."""
 COSTS = Costs(taker_fee=0.0005, slippage=0.0, spread=0.0)
 CONFIG = change_config(
     Config(),
@@ -104,6 +110,13 @@ def wall_seconds(work: Callable[[], object], rounds: int = 7) -> float:
         work()
         took.append(time.perf_counter() - before)
     return min(took)
+
+
+def weekly_trees(market: Market, config: Config, run: Run) -> float:
+    """CPU seconds a year of LightGBM trained every week on the labels of sixty days, scaled from some of it."""
+    piece = market.between(end=market.start_ms + TREE_DAYS * DAY_MS)
+    asked = asked_through(BacktestResult("learner", piece, config, COSTS, run))
+    return cpu_seconds(lambda: lightgbm_probabilities(asked), 1) * 365 / TREE_DAYS
 
 
 COMMON = """
@@ -200,6 +213,19 @@ def loop():
 once = best(loop, 2) * len(rows) / {bars}
 print(json.dumps(dict(version=pandas.__version__, once=once, whole=once, many=once, trades=loop())))
 """
+RIVER = """
+import river
+from river import linear_model, preprocessing
+names = [str(i) for i in range({features})]
+values = np.random.default_rng(1).normal(size=({bars}, len(names))).tolist()
+asked = [dict(zip(names, row)) for row in values]
+def learn():
+    model = preprocessing.StandardScaler() | linear_model.LogisticRegression()
+    for row in asked:
+        said = model.predict_proba_one(row)
+        model.learn_one(row, row["0"] > 0)
+print(json.dumps(dict(version=river.__version__, once=best(learn, 2) / {bars})))
+"""
 OTHERS = {"a loop over a DataFrame": PANDAS_LOOP, "vectorbt": VECTORBT, "backtesting": BACKTESTING}
 SOME_BARS = 20_000
 """What is slow per bar is measured on so many, and scaled."""
@@ -207,9 +233,10 @@ SOME_BARS = 20_000
 
 def measure(name: str, python: str, rows: NDArray[np.float64]) -> dict[str, Any] | str:
     """The other library's figures, or why there are none."""
-    code = textwrap.dedent(COMMON + OTHERS[name]).format(
-        fast=int(FAST), slow=int(SLOW), length=int(RANGE), width=WIDTH, sets=8, bars=SOME_BARS
-    )
+    code = textwrap.dedent(COMMON + (RIVER if name == "river" else OTHERS[name])).format(
+        fast=int(FAST), slow=int(SLOW), length=int(RANGE), width=WIDTH, sets=8, bars=SOME_BARS,
+        features=len(FEATURE_NAMES),
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.npy"
         np.save(path, rows)
@@ -257,9 +284,23 @@ def main() -> None:
     config = change_config(CONFIG, {"trader.horizon_minutes": 240, "trader.decision_every_minutes": 15})
     learned = cpu_seconds(lambda: simulate(five, config, COSTS))
     print(f"\nfive symbols with learning: a year {learned:.2f} CPU s", end="")
-    print(f", {1e9 * learned / simulate(five, config, COSTS).state.common['labels'][0]:.0f} ns a label", end="")
+    label = learned / simulate(five, config, COSTS).state.common["labels"][0]
+    print(f", {1e9 * label:.0f} ns a label", end="")
     print(f"; wall: a year {wall_seconds(lambda: simulate(five, config, COSTS), 4):.2f} s", end="")
     print(f", ninety days {1000 * wall_seconds(lambda: simulate(last, config, COSTS)):.0f} ms")
+    online = measure("river", environments.get("river", sys.executable), market.rows[:, 0])
+    if isinstance(online, str):
+        print(f"river not measured: {online}")
+    else:
+        cost = f"{1e9 * online['once']:,.0f} ns a label, {online['once'] / label:.0f} times ours"
+        print(f"river {online['version']}, scaler and logistic regression: {cost} (bars, brackets and all)")
+    whole = cpu_seconds(lambda: simulate(market, config, COSTS), 3)
+    trees = weekly_trees(market, config, simulate(market, config, COSTS))
+    print(
+        f"one symbol with learning: a year {whole:.2f} CPU s; trees trained every week instead {trees:.1f} CPU s",
+        end="",
+    )
+    print(f", {trees / whole:.0f} times that")
 
 
 if __name__ == "__main__":

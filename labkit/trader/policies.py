@@ -68,11 +68,15 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Policy(Protocol):
-    """What a user writes. Two methods more are used where a policy has them.
+    """What a user writes. Four methods more are used where a policy has them.
 
     `learn(question, answer)` is called once for every bracket that ended, before the next question; a policy with it is
     asked and taught in the order of time. `probabilities(values)`, float64[n, features] to float64[n], may answer many
     questions at once in a backtest; it must say what `probability` says.
+
+    `state()`, bytes, and `restore(stored)`: what it has learned, kept in the trader's checkpoints and given back when a
+    lab goes on where it ended; the answers since the checkpoint are then taught again. A policy with `learn` but
+    without them begins each start of a lab knowing nothing, while the calibration goes on trusting what it once knew.
     """
 
     @property
@@ -102,11 +106,12 @@ class PolicyDesk:
         self._symbols = tuple(symbols)
         self._learn = getattr(policy, "learn", None)
         self._could_not_learn = ""
+        self._could_not_keep = ""
         self._trouble: dict[str, str] = {}
 
     def trouble(self, symbol: str) -> str:
         """Why the latest answer on `symbol` could not be used; empty if it could."""
-        return self._trouble.get(symbol, "") or self._could_not_learn
+        return self._trouble.get(symbol, "") or self._could_not_learn or self._could_not_keep
 
     def ask(self, symbol_index: int, minute: int, record: Any) -> float:
         """The policy's probability for the question in `record` (a `state.SYMBOL` or `questions.QUESTION`)."""
@@ -142,6 +147,29 @@ class PolicyDesk:
             self._could_not_learn = _told(f"{self.name} could not learn: {type(error).__name__}: {error}")
         else:
             self._could_not_learn = ""
+
+    def memory(self) -> bytes:
+        """What the policy has learned, in its own bytes; empty if it keeps nothing or fails to tell it."""
+        tell = getattr(self._policy, "state", None)
+        if not callable(tell):
+            return b""
+        try:
+            kept = bytes(tell())
+        except Exception as error:  # whatever a user's code may raise
+            self._could_not_keep = _told(f"{self.name} could not be stored: {type(error).__name__}: {error}")
+            return b""
+        self._could_not_keep = ""
+        return kept
+
+    def remember(self, stored: bytes) -> None:
+        """Give the policy back what its `memory` was."""
+        take = getattr(self._policy, "restore", None)
+        if not callable(take) or not stored:
+            return
+        try:
+            take(stored)
+        except Exception as error:  # whatever a user's code may raise
+            self._could_not_keep = _told(f"{self.name} could not be restored: {type(error).__name__}: {error}")
 
     def _question(self, symbol: str, minute: int, record: Any, close: float, learner_p: float) -> Question:
         return Question(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -47,7 +48,9 @@ class ScikitLearnClassifier:
         self.make = make
         self.every = every
         self.fits = 0
-        self._known: deque[tuple[list[float], float, float]] = deque(maxlen=memory)
+        self._memory = memory
+        # As many more as may come before the next fit: from these the latest one can be made again.
+        self._known: deque[tuple[list[float], float, float]] = deque(maxlen=memory + every)
         self._since_fit = 0
         self._model: Any = None
 
@@ -60,14 +63,32 @@ class ScikitLearnClassifier:
         self._known.append((question.values, answer.label, answer.weight))
         self._since_fit += 1
         if self._since_fit >= self.every:
-            self._fit()
             self._since_fit = 0
+            self._fit()
             self.fits += 1
 
+    def state(self) -> bytes:
+        """The answers that are known and how many fits were made of them; the model follows from these."""
+        kept = io.BytesIO()
+        rows = np.array([(*values, label, weight) for values, label, weight in self._known])
+        np.savez(kept, rows=rows, since_fit=self._since_fit, fits=self.fits)
+        return kept.getvalue()
+
+    def restore(self, stored: bytes) -> None:
+        kept = np.load(io.BytesIO(stored), allow_pickle=False)
+        self._known.clear()
+        self._known.extend((row[:-2], row[-2], row[-1]) for row in kept["rows"].tolist())
+        self._since_fit, self.fits = int(kept["since_fit"]), int(kept["fits"])
+        if self.fits:
+            self._fit()
+
     def _fit(self) -> None:
-        x = np.array([values for values, _, _ in self._known])
-        label = np.array([label for _, label, _ in self._known])
-        weight = np.array([weight for _, _, weight in self._known])
+        """Fit on what was known at the latest fit."""
+        end = len(self._known) - self._since_fit
+        known = list(self._known)[max(0, end - self._memory) : end]
+        x = np.array([values for values, _, _ in known])
+        label = np.array([label for _, label, _ in known])
+        weight = np.array([weight for _, _, weight in known])
         # A soft label is a share of both outcomes: each row counts twice, by what it says for either side.
         outcome = np.repeat([1, 0], label.size)
         shares = np.concatenate([weight * label, weight * (1.0 - label)])

@@ -51,6 +51,8 @@ class StateHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Settings that shape what is learned; costs and sizes may change between runs."""
     layout: str
     sha256: str
+    policy_bytes: int = 0
+    """So many at the end are the policy's own memory."""
 
 
 class SelfLearningTrader:
@@ -264,8 +266,9 @@ class SelfLearningTrader:
 
     def state_bytes(self) -> bytes:
         """Everything the trader knows, with a header that says what it belongs to. Loading runs no code."""
-        payload = self._states.to_bytes(self._state)
-        return msgspec.json.encode(self._header(payload)) + b"\n" + payload
+        memory = self._desk.memory() if self._desk else b""
+        payload = self._states.to_bytes(self._state) + memory
+        return msgspec.json.encode(self._header(payload, len(memory))) + b"\n" + payload
 
     def restore(self, stored: bytes) -> None:
         """Become the trader whose `state_bytes` these are.
@@ -279,20 +282,23 @@ class SelfLearningTrader:
             header = msgspec.json.decode(first_line, type=StateHeader)
         except msgspec.DecodeError as error:
             raise RemoteProtocolError(f"not a stored trader state: {error}") from error
-        own = self._header(payload)
+        own = self._header(payload, header.policy_bytes)
         for field in StateHeader.__struct_fields__:
             if getattr(header, field) != getattr(own, field):
                 raise RemoteProtocolError(
                     f"stored trader state does not fit: {field} is {getattr(header, field)!r}, "
                     f"expected {getattr(own, field)!r}"
                 )
+        known = len(payload) - header.policy_bytes
         try:
-            self._state = self._states.from_bytes(payload, self._state)
+            self._state = self._states.from_bytes(payload[: max(0, known)], self._state)
         except ValueError as error:
             raise RemoteProtocolError(f"stored trader state is shortened: {error}") from error
+        if self._desk:
+            self._desk.remember(payload[known:])
 
     def state_hash(self) -> str:
-        """SHA-256 of everything the trader knows, in hexadecimal."""
+        """SHA-256 of everything the trader knows, in hexadecimal; a policy's own memory is not in it."""
         return hashlib.sha256(self._states.to_bytes(self._state)).hexdigest()
 
     # -- inside ---------------------------------------------------------------------------------------------------
@@ -315,7 +321,7 @@ class SelfLearningTrader:
         value: float = self._state.common[field][0]
         return value
 
-    def _header(self, payload: bytes) -> StateHeader:
+    def _header(self, payload: bytes, policy_bytes: int) -> StateHeader:
         layout = repr([(part.dtype.descr, part.shape) for part in self._state])
         return StateHeader(
             version=STATE_VERSION,
@@ -328,6 +334,7 @@ class SelfLearningTrader:
             },
             layout=hashlib.sha256(layout.encode()).hexdigest()[:16],
             sha256=hashlib.sha256(payload).hexdigest(),
+            policy_bytes=policy_bytes,
         )
 
     def _expert_weights(self) -> dict[str, float]:

@@ -199,6 +199,62 @@ def test_the_memory_of_one_policy_is_not_anothers(market: Market) -> None:
 # -- worked examples --------------------------------------------------------------------------------------------------
 
 
+def refitted(kind: type[ScikitLearnClassifier] = ScikitLearnClassifier) -> ScikitLearnClassifier:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    return kind(lambda: linear_model.LogisticRegression(C=0.01), every=700, memory=1_500)
+
+
+class Forgetful(ScikitLearnClassifier):
+    state = restore = None  # type: ignore[assignment]
+
+
+def stored_after_two_days(market: Market, policy: Policy) -> bytes:
+    return lived(market, policy, 2 * DAY).state_bytes()
+
+
+def gone_on(market: Market, policy: Policy, stored: bytes) -> SelfLearningTrader:
+    trader = SelfLearningTrader(CONFIG, policy=policy)
+    trader.restore(stored)
+    trader.live_through_arrays(market.minutes * MINUTE_MS, market.rows)
+    return trader
+
+
+def test_what_a_policy_has_learned_outlives_a_restart_to_the_last_bit(market: Market) -> None:
+    policy = refitted()
+    never_ended = lived(market, policy, 4 * DAY)
+    again = refitted()
+    assert gone_on(market, again, stored_after_two_days(market, refitted())).state_hash() == never_ended.state_hash()
+    assert again.fits == policy.fits > 5
+
+
+def test_a_policy_that_keeps_nothing_begins_each_start_knowing_nothing(market: Market) -> None:
+    never_ended = lived(market, refitted(), 4 * DAY)
+    stored = stored_after_two_days(market, refitted(Forgetful))
+    assert gone_on(market, refitted(Forgetful), stored).state_hash() != never_ended.state_hash()
+
+
+def test_a_damaged_memory_of_a_policy_is_found_before_it_is_given_back(market: Market) -> None:
+    stored = bytearray(stored_after_two_days(market, refitted()))
+    stored[-100] ^= 1
+    again = refitted()
+    with pytest.raises(RemoteProtocolError, match="sha256"):
+        SelfLearningTrader(CONFIG, policy=again).restore(bytes(stored))
+    assert again.fits == 0
+
+
+def test_a_policy_that_cannot_be_stored_does_not_stop_the_rest_from_it(market: Market) -> None:
+    class Closed(Pupil):
+        def state(self) -> bytes:
+            raise OSError("no")
+
+    trader = lived(market, Closed(), 3 * DAY)
+    again = SelfLearningTrader(CONFIG, policy=Closed())
+    again.restore(trader.state_bytes())
+    assert again.state_hash() == trader.state_hash()
+    told = [decision.smallest_change for decision in live(trader, market, 3 * DAY, 3 * DAY + 30)]
+    assert any("pupil could not be stored: OSError: no" in words for words in told)
+
+
 def test_all_at_once_the_trend_rule_says_what_it_says_one_by_one(market: Market) -> None:
     class OneByOne:
         name = "one by one"
