@@ -72,14 +72,10 @@ function render({ model, el }) {
       "div",
       { class: "labkit-tuner-columns" },
       controls,
-      h(
-        "div",
-        { class: "labkit-tuner-results" },
-        h("div", { class: "labkit-tuner-charts" }, ...Object.values(charts).map((chart) => chart.node)),
-        h("div", { class: "labkit-scroll" }, score),
-        verdict,
-      ),
+      h("div", { class: "labkit-tuner-charts" }, ...Object.values(charts).map((chart) => chart.node)),
     ),
+    h("div", { class: "labkit-scroll" }, score),
+    verdict,
     h("div", { class: "labkit-tools" }, reset, name, save, challenge, apply, message),
   );
   el.append(root);

@@ -18,9 +18,15 @@ function canvasChart(title) {
   };
   const observer = new ResizeObserver(paint);
   observer.observe(canvas);
+  // What is drawn keeps its colours until it is drawn again: a change of the theme must do so.
+  const theme = new MutationObserver(() => requestAnimationFrame(paint));
+  theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
   return {
     node,
-    close: () => observer.disconnect(),
+    close() {
+      observer.disconnect();
+      theme.disconnect();
+    },
     show(next, text) {
       draw = next;
       setText(value, text);
