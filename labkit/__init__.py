@@ -34,6 +34,7 @@ _HOMES = {
     "search": "labkit.research.sweep",
     "start": "labkit.lab",
     "sweep": "labkit.research.sweep",
+    "tune": "labkit.lab",
     "walk_forward": "labkit.research.walk_forward",
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
@@ -28,6 +29,11 @@ NonNegative = Annotated[float, Meta(ge=0)]
 SymbolName = Annotated[str, Meta(pattern=r"^[A-Z0-9_]{2,30}$|^[^\x00-\x7f]+[A-Z0-9]*$")]
 
 
+def _slider(group: str, low: float, high: float, step: float) -> dict[str, Any]:
+    """What a slider offers of a setting: the range worth trying, in steps, among others of its group."""
+    return {"group": group, "slider": (low, high, step)}
+
+
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all sections of the configuration."""
 
@@ -35,33 +41,38 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class TraderConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the SelfLearningTrader believes about time, cost and risk (defaults: reference/self-learning §3)."""
 
-    decision_every_minutes: Annotated[int, Meta(ge=1, le=240)] = 5
+    decision_every_minutes: Annotated[int, Meta(ge=1, le=240, extra=_slider("Time", 1, 60, 1))] = 5
     """A symbol is decided on every so many market minutes, symbols staggered."""
-    horizon_minutes: Annotated[int, Meta(ge=5, le=1440)] = 30
+    horizon_minutes: Annotated[int, Meta(ge=5, le=1440, extra=_slider("Time", 5, 240, 5))] = 30
     """Time-out of a bracket."""
-    barrier_sigmas: Annotated[float, Meta(ge=0.2, le=5)] = 1.0
+    barrier_sigmas: Annotated[float, Meta(ge=0.2, le=5, extra=_slider("Exits", 0.2, 3, 0.05))] = 1.0
     """Stop and target distance in units of the horizon's volatility."""
-    cost_margin: Annotated[float, Meta(ge=0, le=10)] = 0.25
+    cost_margin: Annotated[float, Meta(ge=0, le=10, extra=_slider("Entries", 0, 3, 0.05))] = 0.25
     """Trade only if the expected value exceeds this multiple of the cost."""
-    kelly_fraction: Annotated[float, Meta(ge=0, le=1)] = 0.25
-    max_leverage_per_symbol: Annotated[float, Meta(gt=0, le=20)] = 0.5
+    kelly_fraction: Annotated[float, Meta(ge=0, le=1, extra=_slider("Size", 0, 1, 0.01))] = 0.25
+    """Share of the stake that would make equity grow fastest if the probabilities were true."""
+    max_leverage_per_symbol: Annotated[float, Meta(gt=0, le=20, extra=_slider("Size", 0.05, 3, 0.05))] = 0.5
     """Cap on notional over equity, per symbol."""
-    cold_start_labels: Annotated[float, Meta(ge=0)] = 1000.0
+    cold_start_labels: Annotated[float, Meta(ge=0, extra=_slider("Entries", 0, 5_000, 50))] = 1000.0
     """Sizes ramp up linearly until this many weighted labels have matured."""
-    evidence_nats: Annotated[float, Meta(ge=0, le=50)] = 9.0
+    evidence_nats: Annotated[float, Meta(ge=0, le=50, extra=_slider("Entries", 0, 20, 0.5))] = 9.0
     """Log-loss saved against a coin (nats) that is worth a whole stake; a third of it is the least. 0 asks for none."""
-    slippage_rate: Annotated[float, Meta(ge=0, le=0.05)] = 0.0
+    slippage_rate: Annotated[float, Meta(ge=0, le=0.05, extra=_slider("Costs", 0, 0.002, 0.00005))] = 0.0
     """Expected slippage per side beyond half the spread, as a fraction. What fills are measured to lose beyond it is
     added; a backtest's broker charges it."""
-    taker_fee_rate: Annotated[float, Meta(ge=0, le=0.01)] = 0.0005
-    prior_confidence_z: Annotated[float, Meta(ge=0, le=5)] = 0.5
+    taker_fee_rate: Annotated[float, Meta(ge=0, le=0.01, extra=_slider("Costs", 0, 0.002, 0.00005))] = 0.0005
+    """Fee per side the trader reckons with, as a fraction of notional."""
+    prior_confidence_z: Annotated[float, Meta(ge=0, le=5, extra=_slider("Entries", 0, 3, 0.05))] = 0.5
     """How many standard errors are subtracted from the calibration slope."""
-    drawdown_half: Fraction = 0.10
-    drawdown_stop: Fraction = 0.20
-    warm_up_minutes: Annotated[int, Meta(ge=0)] = 2_880
-    trailing_start_fraction: Annotated[float, Meta(ge=0, le=1)] = 0.6
+    drawdown_half: Annotated[float, Meta(ge=0, le=1, extra=_slider("Size", 0.01, 0.5, 0.01))] = 0.10
+    """Sizes are halved once equity lies this fraction below its peak."""
+    drawdown_stop: Annotated[float, Meta(ge=0, le=1, extra=_slider("Size", 0.02, 0.8, 0.01))] = 0.20
+    """No entries once equity lies this fraction below its peak."""
+    warm_up_minutes: Annotated[int, Meta(ge=0, extra=_slider("Time", 0, 10_080, 60))] = 2_880
+    """So much history is lived through before the first entry."""
+    trailing_start_fraction: Annotated[float, Meta(ge=0, le=1, extra=_slider("Exits", 0, 1, 0.05))] = 0.6
     """The trailing stop arms once this fraction of the way to the target is earned."""
-    trailing_gap_fraction: Annotated[float, Meta(gt=0, le=1)] = 0.4
+    trailing_gap_fraction: Annotated[float, Meta(gt=0, le=1, extra=_slider("Exits", 0.05, 1, 0.05))] = 0.4
     """Distance of the trailing stop from the best price, as a fraction of the stop distance."""
 
 
@@ -191,6 +202,45 @@ def to_plain(config: Section) -> dict[str, Any]:
     """The configuration as nested dictionaries of plain values."""
     plain: dict[str, Any] = msgspec.to_builtins(config)
     return plain
+
+
+SAVED_CONFIGS = "configs"
+"""Below the data folder: settings that were saved under a name."""
+
+
+def save_settings(folder: Path, name: str, trader: Mapping[str, float]) -> Path:
+    """Keep settings of the trader under a name; `labkit.start(config=name)` starts with them. Returns the file.
+
+    Raises:
+        ConfigError: the name would not make a file of its own, or a setting is wrong.
+    """
+    path = _saved_path(folder, name)
+    change_config(Config(), {"trader": trader})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{key} = {value!r}" for key, value in trader.items()]
+    path.write_text("\n".join(["[trader]", *lines, ""]))
+    return path
+
+
+def saved_settings(folder: Path, name: str) -> dict[str, Any]:
+    """What was saved under that name, by dotted names.
+
+    Raises:
+        ConfigError: nothing was; tells what there is.
+    """
+    path = _saved_path(folder, name)
+    if not path.is_file():
+        known = ", ".join(sorted(own.stem for own in path.parent.glob("*.toml"))) or "none"
+        raise ConfigError(f"no settings are saved as {name!r} in {path.parent}; saved: {known}", field="config")
+    return _flatten(_from_file(path))
+
+
+def _saved_path(folder: Path, name: str) -> Path:
+    if not re.fullmatch(r"\w[\w -]{0,60}", name):
+        raise ConfigError(
+            f"{name!r} is no name to save settings under: letters, digits, spaces, - and _ only", field="config"
+        )
+    return folder / SAVED_CONFIGS / f"{name}.toml"
 
 
 def differences(running: Config, asked: Config) -> str:

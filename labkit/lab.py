@@ -12,7 +12,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from decimal import Decimal, InvalidOperation
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from labkit.assembly import Assembly, acquire, assemble_in_process, assemble_on_sockets
-from labkit.config import Config, differences, home, load_config
+from labkit.config import Config, change_config, differences, home, load_config, saved_settings
 from labkit.domain import events as ev
 from labkit.domain.clock import MINUTE_MS, utc_day
 from labkit.domain.decisions import Decision
@@ -49,11 +49,13 @@ if TYPE_CHECKING:
     from labkit.engine.engine import Engine
     from labkit.engine.unified_scheduler import UnifiedScheduler
     from labkit.report.daily_reporter import DailyReporter
+    from labkit.research.backtest import Data
     from labkit.trader.policies import Policy
     from labkit.trader.promotion import PromotionRule
     from labkit.widgets.health_panel import HealthPanel
     from labkit.widgets.live_monitor import LiveMonitor
     from labkit.widgets.position_inspector import PositionInspector
+    from labkit.widgets.tuner import Tuner
     from labkit.widgets.why import Why
 
 T = TypeVar("T")
@@ -431,6 +433,26 @@ class Lab:
 
         return HealthPanel(self)
 
+    def tuner(self, start: Moment | None = None, end: Moment | None = None, *, data: Data = "simulated") -> Tuner:
+        """The tuner: what other settings would have come to beside the running ones; try or apply them from there.
+
+        Args:
+            start, end, data: the history it runs over, as in `labkit.tune`.
+        """
+        return _tuner(self.config, start, end, data, self)
+
+    def apply_settings(self, trader: dict[str, Any]) -> None:
+        """Stop, and start anew with changed settings of the trader: same books, positions and data folder.
+
+        Raises:
+            ConfigError: a setting nobody knows or a value out of range; the lab goes on as it was.
+        """
+        self._running()
+        config = change_config(self.config, {"trader": trader})
+        self._stop(STOP_SECONDS)
+        self.__init__(config, self.policy)  # type: ignore[misc]  # the same object, so that widgets go on watching it
+        self.start()
+
     def __repr__(self) -> str:
         snapshot = self.snapshot()
         state = f"{snapshot.state}{': ' + snapshot.state_detail if snapshot.state_detail else ''}"
@@ -560,25 +582,29 @@ class ReportPage:
         return f'<a href="{address}" target="_blank">Report of {html.escape(self.day)}</a>'
 
 
-def start(*, policy: Policy | None = None, **settings: Any) -> Lab:
+def start(*, policy: Policy | None = None, config: str = "", **settings: Any) -> Lab:
     """Start a lab in the background and return it at once; running the cell again gives the same lab.
 
     Args:
         policy: speaks in place of the built-in learner (`labkit.trader.policies`). One that was edited takes effect
             after `lab.stop()`.
+        config: settings that were saved under this name (by the tuner); those given here go before them.
         settings: any setting of `labkit.Config` by name (`speed=60`, `seed=7`), sections as dictionaries.
 
     Raises:
         ConfigError: a setting is wrong, or a lab with other settings already runs on this data folder here.
     """
-    config = load_config(settings, folder=home())
-    running = KernelHost.find(str(home() / config.data_dir))
+    wanted = load_config(settings, folder=home())
+    if config:
+        saved = saved_settings(home() / wanted.data_dir, config)
+        wanted = change_config(load_config({**saved}, folder=home()), settings)
+    running = KernelHost.find(str(home() / wanted.data_dir))
     if isinstance(running, Lab) and running.snapshot().state == "failed":
         # A lab that failed can only be begun anew; its ledger is what the next one goes on from.
         running.stop()
         running = None
     if isinstance(running, Lab):
-        asked = msgspec.structs.replace(config, symbols=running.config.symbols)
+        asked = msgspec.structs.replace(wanted, symbols=running.config.symbols)
         if asked != running.config:
             raise ConfigError(
                 f"a lab with other settings runs on this data folder ({differences(running.config, asked)}); "
@@ -587,8 +613,43 @@ def start(*, policy: Policy | None = None, **settings: Any) -> Lab:
         if getattr(policy, "name", None) != getattr(running.policy, "name", None):
             raise ConfigError("a lab with another policy runs on this data folder; lab.stop() ends it", field="policy")
         return running
-    lab = Lab(config, policy)
+    lab = Lab(wanted, policy)
     return lab.start()
+
+
+def tune(
+    symbols: Sequence[str] | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    *,
+    data: Data = "lake",
+    trader: dict[str, Any] | None = None,
+) -> Tuner:
+    """Move the trader's settings and see at once what they would have come to. No lab is needed.
+
+    Args:
+        symbols, start, end, data: the history, as in `labkit.backtest`.
+        trader: settings that differ from the configuration's; what is shown in grey to compare with.
+
+    Raises:
+        ConfigError: a setting nobody knows, or no such data; the message says what there is.
+        LockBoxClosed: part of this history is kept for a last look.
+    """
+    from labkit.research.backtest import configured
+
+    return _tuner(configured(symbols, trader), start, end, data, None, given=symbols is not None)
+
+
+def _tuner(
+    config: Config, start: Moment | None, end: Moment | None, data: Data, lab: Lab | None, *, given: bool = True
+) -> Tuner:
+    from labkit.research.backtest import market_of
+    from labkit.research.tuning import Tuning
+    from labkit.widgets.tuner import Tuner
+
+    market = market_of(data, config, start, end, given=given)
+    folder = home() / config.data_dir
+    return Tuner(lambda compared, on_look: Tuning(market, compared, on_look), config, folder, market.span, lab)
 
 
 def rehearse(*, seed: int = 1, minutes: int = 180, folder: Path | None = None, **settings: Any) -> Path:
@@ -750,4 +811,4 @@ def _amount(name: str, value: Decimal | float) -> Decimal:
     return amount
 
 
-__all__ = ["Lab", "ReportPage", "live_in_virtual_time", "live_until_end", "rehearse", "start"]
+__all__ = ["Lab", "ReportPage", "live_in_virtual_time", "live_until_end", "rehearse", "start", "tune"]

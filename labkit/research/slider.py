@@ -32,6 +32,8 @@ class Answer(NamedTuple):
     preview: bool
     result: BacktestResult | None
     error: ConfigError | None
+    trials: int = 0
+    """How many different trials have looked at this history by now, this one included."""
 
 
 class _Request(NamedTuple):
@@ -108,6 +110,7 @@ class Rerun:
             if answer.result is not None and not self._stop[0]:
                 own = answer.result
                 trials.record(Trial(own.market.window, "slider", own.config_hash, own.daily_returns))
+                answer = answer._replace(trials=trials.count(own.market.window))
             with self._changed:
                 wanted = self._newest == request.number and not self._closed
             if wanted:
@@ -120,7 +123,7 @@ class Rerun:
             spread_bps = float(settings.pop("spread_bps", self._spread_bps))
             config = with_settings(self._config, settings)
             costs = costs_of(config, spread_bps * 1e-4)
-            run = simulate(market, config, costs, stop=self._stop)
+            run = simulate(market, config, costs, keep_decisions=True, stop=self._stop)
         except ConfigError as error:
             return Answer(*request, None, error)
         return Answer(*request, BacktestResult(LEARNER, market, config, costs, run), None)

@@ -32,6 +32,16 @@ def static_text(*names: str) -> str:
     return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
 
 
+def listen_beside_the_cells(widget: anywidget.AnyWidget) -> None:
+    """Have messages of the page answered while a cell blocks, where the kernel can.
+
+    ipykernel 7.4 hands messages of a comm to the shell that last sent on it, which is the one that runs the
+    cells; before and after that release the front end's own subshell is used. This asks for the latter.
+    """
+    if hasattr(widget.comm, "_reply_subshell_for"):
+        widget.comm._reply_subshell_for = lambda data, default: default
+
+
 class SnapshotWidget(anywidget.AnyWidget):
     """A view of a running lab. Watching starts with the widget and ends with `close()`."""
 
@@ -48,7 +58,7 @@ class SnapshotWidget(anywidget.AnyWidget):
         self._closing = False
         self._watcher = threading.Thread(target=self._watch, name=f"labkit {type(self).__name__}", daemon=True)
         super().__init__()
-        self._listen_beside_the_cells()
+        listen_beside_the_cells(self)
         self.on_msg(self._receive)
         # The first frame is made here, so that the page never opens empty.
         self._look()
@@ -84,15 +94,6 @@ class SnapshotWidget(anywidget.AnyWidget):
         data, metadata = bundle
         # Whoever cannot run widgets (nbconvert, a code host) shows this instead.
         return {**data, "text/html": self._static_html(self._lab.snapshot())}, metadata
-
-    def _listen_beside_the_cells(self) -> None:
-        """Have messages of the page answered while a cell blocks, where the kernel can.
-
-        ipykernel 7.4 hands messages of a comm to the shell that last sent on it, which is the one that runs the
-        cells; before and after that release the front end's own subshell is used. This asks for the latter.
-        """
-        if hasattr(self.comm, "_reply_subshell_for"):
-            self.comm._reply_subshell_for = lambda data, default: default
 
     def _watch(self) -> None:
         rest_ms = self._pace.rest_ms(self._clock.now_ms(), 0)

@@ -1,0 +1,195 @@
+// The tuner: sliders and number fields on the left, what the settings would have come to on the right.
+
+const CONFIRM_WITHIN_MS = 3000;
+
+function buildSetting(setting, moved) {
+  const id = `labkit-tuner-${setting.key}`;
+  const limits = { min: setting.low, max: setting.high, step: setting.step };
+  const range = h("input", { type: "range", ...limits, "aria-label": setting.label, "data-setting": setting.key });
+  const field = h("input", { type: "number", id, step: setting.whole ? 1 : "any" });
+  const reset = h("button", { type: "button", class: "labkit-tuner-reset", "aria-label": `Reset ${setting.label}` }, "↺");
+  const node = h(
+    "div",
+    { class: "labkit-tuner-setting", title: setting.meaning },
+    h("label", { for: id }, setting.label),
+    range,
+    field,
+    h("span", { class: "labkit-muted" }, setting.unit),
+    reset,
+  );
+  let back = setting.default;
+  const take = (value, preview) => Number.isFinite(value) && moved(setting.key, value, preview);
+  range.addEventListener("input", () => take(range.valueAsNumber, true));
+  range.addEventListener("change", () => take(range.valueAsNumber, false));
+  field.addEventListener("change", () => take(field.valueAsNumber, false));
+  reset.addEventListener("click", () => take(back, false));
+  return {
+    node,
+    show(value, running) {
+      back = running;
+      if (document.activeElement !== range || range.valueAsNumber !== value) range.value = value;
+      field.value = Number(value.toPrecision(6));
+      const differs = value !== running;
+      setAttribute(node, "data-differs", differs ? "yes" : "");
+      reset.style.visibility = differs ? "visible" : "hidden";
+      setAttribute(reset, "title", `Back to ${running} (${setting.meaning})`);
+      setAttribute(range, "aria-valuetext", `${value} ${setting.unit}${differs ? `, differs from ${running}` : ""}`);
+    },
+  };
+}
+
+function render({ model, el }) {
+  const panel = () => model.get("panel");
+  let values = { ...model.get("values") };
+  let asked = 0; // page time of the move that waits for its picture
+
+  const state = h("span", { class: "labkit-badge", role: "status", "data-part": "span" }, "first run…");
+  const running = h("span", { class: "labkit-state", "data-tone": "warn" }, "running…");
+  const looks = h("span", { class: "labkit-muted", "data-part": "trials" });
+  const span = h("div", { class: "labkit-disclosure" });
+  const controls = h("div", { class: "labkit-tuner-controls" });
+  const score = h("table", { class: "labkit-table", "aria-label": "Score" });
+  const verdict = h("div", { class: "labkit-tuner-verdict", role: "status" });
+  const message = h("div", { class: "labkit-message", role: "status", "aria-live": "polite" });
+  const charts = {
+    equity: canvasChart("Equity"),
+    drawdown: canvasChart("Drawdown"),
+    skill: canvasChart("Skill per day, millinats a label"),
+    reliability: canvasChart("Reliability: said and came true"),
+  };
+  const name = h("input", { type: "text", class: "labkit-filter", placeholder: "name", "aria-label": "Name to save under" });
+  const button = (text, part) => h("button", { type: "button", class: "labkit-button", "data-part": part }, text);
+  const save = button("Save", "save");
+  const reset = button("Reset all", "reset");
+  const challenge = button("Run as challenger", "challenge");
+  const apply = button("Apply", "apply");
+  const root = h(
+    "div",
+    { class: "labkit labkit-tuner" },
+    h("div", { class: "labkit-head" }, h("span", { class: "labkit-title" }, "Tuner"), state, running, looks),
+    span,
+    h(
+      "div",
+      { class: "labkit-tuner-columns" },
+      controls,
+      h("div", { class: "labkit-tuner-charts" }, ...Object.values(charts).map((chart) => chart.node)),
+    ),
+    h("div", { class: "labkit-scroll" }, score),
+    verdict,
+    h("div", { class: "labkit-tools" }, reset, name, save, challenge, apply, message),
+  );
+  el.append(root);
+
+  const ask = (preview) => {
+    running.hidden = false;
+    asked ||= performance.now();
+    model.send({ kind: "set", values, preview });
+  };
+  // While dragging: one request a frame at most; the newest wins anyway.
+  let waiting = false;
+  const moved = (key, value, preview) => {
+    values = { ...values, [key]: value };
+    if (!preview) {
+      waiting = false;
+      ask(false);
+    } else if (!waiting) {
+      waiting = true;
+      requestAnimationFrame(() => waiting && ((waiting = false), ask(true)));
+    }
+    showValues();
+  };
+  const rows = new Map();
+  for (const setting of panel().settings) {
+    if (!controls.querySelector(`[data-group="${setting.group}"]`)) {
+      controls.append(h("fieldset", { "data-group": setting.group }, h("legend", {}, setting.group)));
+    }
+    const row = buildSetting(setting, moved);
+    rows.set(setting.key, row);
+    controls.querySelector(`[data-group="${setting.group}"]`).append(row.node);
+  }
+
+  function showValues() {
+    const now = panel();
+    rows.forEach((row, key) => row.show(values[key], now.running[key]));
+    const changed = [...rows.keys()].some((key) => values[key] !== now.running[key]);
+    challenge.hidden = apply.hidden = !now.lab;
+    challenge.disabled = apply.disabled = reset.disabled = !changed;
+    setText(span, now.span);
+  }
+
+  function showLook(look, buffers) {
+    running.hidden = true;
+    say(look.error, "bad");
+    if (look.error) return;
+    const curves = {};
+    look.curves.forEach((curve, at) => {
+      const view = buffers[at];
+      curves[curve] = new Float64Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+    });
+    const last = look.first_day_ms + (curves.equity.length - 1) * 86_400_000;
+    const dates = [dateText(look.first_day_ms), dateText(last)];
+    const compared = `grey: ${panel().compared}`;
+    charts.equity.show(drawEquity(curves, dates), `${money(curves.equity.at(-1))} · ${compared}`);
+    charts.drawdown.show(drawDrawdown(curves, dates), `deepest by day ${percent(rangeOf(curves.drawdown, [0])[0])}`);
+    const known = [...curves.skill].filter(Number.isFinite);
+    const mean = known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : 0;
+    charts.skill.show(drawSkill(curves, dates), `mean ${minus(mean.toFixed(2))}`);
+    charts.reliability.show(drawReliability(curves), "bars: two standard errors");
+    setText(state, look.span);
+    setAttribute(state, "data-preview", look.preview ? "yes" : "");
+    setText(looks, look.trials);
+    const cell = (text, at) => h(at ? "td" : "th", { scope: at ? "" : "row", class: at ? "labkit-number" : "" }, text);
+    score.replaceChildren(
+      h("thead", {}, h("tr", {}, ...look.titles.map((title, at) => h("th", { scope: "col", class: at ? "labkit-number" : "" }, title)))),
+      h("tbody", {}, ...look.rows.map((row) => h("tr", {}, ...row.map(cell)))),
+    );
+    setText(verdict, look.verdict || "The verdict needs the whole history: release the slider.");
+    if (asked) root.dataset.redrawMs = String(Math.round(performance.now() - asked));
+    asked = 0;
+    root.dataset.number = String(look.number);
+  }
+
+  function say(text, tone) {
+    setText(message, text);
+    setTone(message, tone);
+  }
+  save.addEventListener("click", () => model.send({ kind: "wish", wish: "save", name: name.value.trim() }));
+  challenge.addEventListener("click", () => model.send({ kind: "wish", wish: "challenge" }));
+  reset.addEventListener("click", () => {
+    values = { ...panel().running };
+    showValues();
+    ask(false);
+  });
+  let armed = false;
+  let timer;
+  function arm(next) {
+    armed = next;
+    clearTimeout(timer);
+    setText(apply, armed ? "Really stop and start the lab?" : "Apply");
+    if (armed) timer = setTimeout(() => arm(false), CONFIRM_WITHIN_MS);
+  }
+  apply.addEventListener("click", () => {
+    if (!armed) return arm(true);
+    arm(false);
+    model.send({ kind: "wish", wish: "apply" });
+  });
+  apply.addEventListener("keydown", (event) => event.key === "Escape" && arm(false));
+
+  const onMessage = (content, buffers) => {
+    if (content.kind === "look") showLook(content, buffers);
+    if (content.kind === "answer") say(content.error || content.text, content.error ? "bad" : "good");
+  };
+  const onPanel = () => showValues();
+  model.on("msg:custom", onMessage);
+  model.on("change:panel", onPanel);
+  showValues();
+  model.send({ kind: "hello" });
+  return () => {
+    model.off("msg:custom", onMessage);
+    model.off("change:panel", onPanel);
+    clearTimeout(timer);
+    Object.values(charts).forEach((chart) => chart.close());
+  };
+}
+
+export default { render };

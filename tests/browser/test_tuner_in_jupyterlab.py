@@ -1,0 +1,104 @@
+"""The tuner on a real lab: a slider redraws the curves, and what its buttons say happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+START = """
+import labkit
+lab = labkit.start(data_dir={folder!r}, speed=60, symbols=["BTCUSDT", "ETHUSDT"], paper={{"history_days": 100}},
+                   trader={{"warm_up_minutes": 600}})
+print(lab.wait_for("running"))
+"""
+SLIDER = "[data-setting=barrier_sigmas]"
+
+
+@pytest.fixture(scope="module")
+def notebook(
+    open_notebook: Callable[[str], Any], new_notebook: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    folder = str(tmp_path_factory.mktemp("tuner") / "data")
+    name = new_notebook(
+        "tuner.ipynb",
+        START.format(folder=folder),
+        "tuner = lab.tuner(); tuner",
+        "print(lab.challenge())",
+        "lab.wait_for('running'); print(lab.config.trader.cost_margin, lab.snapshot().state)",
+        f"print(open({folder!r} + '/configs/wide.toml').read())",
+        "tuner.close(); lab.stop()",
+    )
+    opened = open_notebook(name)
+    opened.run_cell(0)
+    opened.run_cell(1)
+    opened.page.wait_for_selector(".labkit-tuner[data-number]", timeout=150_000)
+    return opened
+
+
+def set_slider(notebook: Any, value: float, event: str, selector: str = SLIDER) -> None:
+    notebook.page.locator(selector).evaluate(
+        "(node, [value, event]) => { node.value = value; node.dispatchEvent(new Event(event, { bubbles: true })); }",
+        [value, event],
+    )
+
+
+def test_a_drag_redraws_the_last_ninety_days_and_a_release_all(notebook: Any) -> None:
+    chart = notebook.page.locator(".labkit-tuner canvas").first
+    before = chart.evaluate("node => node.toDataURL()")
+    set_slider(notebook, 1.6, "input")
+    notebook.page.wait_for_selector(".labkit-tuner [data-part=span][data-preview=yes]", timeout=60_000)
+    preview = chart.evaluate("node => node.toDataURL()")
+    assert preview != before
+    assert "90 days" in notebook.page.locator(".labkit-tuner [data-part=span]").inner_text()
+    set_slider(notebook, 1.6, "change")
+    notebook.page.wait_for_selector(".labkit-tuner [data-part=span][data-preview='']", timeout=60_000)
+    assert chart.evaluate("node => node.toDataURL()") not in (before, preview)
+
+
+@pytest.mark.parametrize(("theme", "width"), [("Light", 1380), ("Dark", 1380), ("Light", 760)])
+def test_the_tuner_fits_the_page(notebook: Any, theme: str, width: int) -> None:
+    notebook.page.set_viewport_size({"width": width, "height": 1100})
+    notebook.execute("apputils:change-theme", {"theme": f"JupyterLab {theme}"})
+    notebook.page.wait_for_timeout(1_500)
+    notebook.photograph(f"tuner-{theme.lower()}-{width}", ".labkit-tuner")
+    overflow = notebook.page.evaluate(
+        "() => { const node = document.querySelector('.labkit-tuner'); return node.scrollWidth - node.clientWidth; }"
+    )
+    assert overflow == 0
+
+
+def test_settings_are_saved_under_a_name(notebook: Any) -> None:
+    notebook.page.get_by_label("Name to save under").fill("wide")
+    notebook.page.locator("[data-part=save]").click()
+    notebook.page.wait_for_selector(".labkit-tuner .labkit-message[data-tone=good]")
+    notebook.run_cell(4)
+    assert "barrier_sigmas = 1.6" in notebook.output_text(4)
+
+
+def test_what_shapes_learning_is_refused_to_a_challenger_in_words(notebook: Any) -> None:
+    notebook.page.locator("[data-part=challenge]").click()
+    notebook.page.wait_for_selector(".labkit-tuner .labkit-message[data-tone=bad]")
+    assert "shapes what is learned" in notebook.page.locator(".labkit-tuner .labkit-message").inner_text()
+
+
+def test_a_challenger_runs_with_what_differs(notebook: Any) -> None:
+    notebook.page.locator("[data-part=reset]").click()
+    set_slider(notebook, 0.5, "change", "[data-setting=cost_margin]")
+    notebook.page.locator("[data-part=challenge]").click()
+    notebook.page.wait_for_selector(".labkit-tuner .labkit-message[data-tone=good]")
+    notebook.run_cell(2)
+    assert "challenger with cost_margin 0.5" in notebook.output_text(2)
+
+
+def test_two_clicks_apply_and_the_same_lab_goes_on(notebook: Any) -> None:
+    button = notebook.page.locator("[data-part=apply]")
+    button.click()
+    button.click()
+    notebook.page.wait_for_selector(".labkit-tuner .labkit-message:has-text('starts anew')", timeout=60_000)
+    notebook.run_cell(3, timeout_seconds=120)
+    assert notebook.output_text(3).startswith("0.5 running")
+    notebook.run_cell(5)
