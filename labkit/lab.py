@@ -75,8 +75,12 @@ class Lab:
     """One lab: a market, a paper account at it, a trader. Make one with `labkit.start()`."""
 
     def __init__(self, config: Config, policy: Policy | None = None) -> None:
-        self.config = config
         self.policy = policy
+        self._settle_on(config)
+
+    def _settle_on(self, config: Config) -> None:
+        """Take `config` as the settings of a life that has not begun."""
+        self.config = config
         self.folder = home() / config.data_dir
         self._host = KernelHost(str(self.folder), self)
         self._assembly: Assembly | None = None
@@ -450,7 +454,8 @@ class Lab:
         self._running()
         config = change_config(self.config, {"trader": trader})
         self._stop(STOP_SECONDS)
-        self.__init__(config, self.policy)  # type: ignore[misc]  # the same object, so that widgets go on watching it
+        # The same object begins anew, so that widgets and the notebook's variable go on watching it.
+        self._settle_on(config)
         self.start()
 
     def __repr__(self) -> str:
