@@ -6,7 +6,7 @@ measures CPU time: one year of one symbol once, and many parameter sets of it, o
 the live trader, fees, spread, funding, daily marks), and what the slider needs: five symbols with learning, the last
 ninety days and the whole year.
 
-`--env vectorbt=PYTHON` (and `backtesting=PYTHON`, `river=PYTHON`) names an interpreter where the package is
+`--env vectorbt=PYTHON` (and `backtesting`, `nautilus_trader`, `river`) names an interpreter where the package is
 installed; what is absent is said to be absent. Each foreign library runs in a process of its own, after a warm-up that
 compiles what it compiles.
 """
@@ -188,6 +188,58 @@ once = best(test.run, 1) * len(rows) / {bars}
 print(json.dumps(dict(version=backtesting.__version__, once=once, whole=once, many=once, trades=0)))
 """
 
+NAUTILUS = """
+import nautilus_trader
+from nautilus_trader.backtest.config import BacktestEngineConfig
+from nautilus_trader.backtest.engine import BacktestEngine
+from nautilus_trader.config import LoggingConfig
+from nautilus_trader.model import BarType, Money, Venue
+from nautilus_trader.model.currencies import USDT
+from nautilus_trader.model.enums import AccountType, OmsType, OrderSide
+from nautilus_trader.persistence.wranglers import BarDataWrangler
+from nautilus_trader.test_kit.providers import TestInstrumentProvider
+from nautilus_trader.trading.strategy import Strategy
+above, distance = (own.to_numpy() for own in averages({fast}))
+instrument = TestInstrumentProvider.btcusdt_perp_binance()
+kind = BarType.from_str(str(instrument.id) + "-1-MINUTE-LAST-EXTERNAL")
+part = (1_000 * frame.iloc[:{bars}].rename(columns=str.lower)).round(1)
+part["volume"] = part["volume"].round(3)
+data = BarDataWrangler(kind, instrument).process(part)
+class Rule(Strategy):
+    def on_start(self):
+        self.seen = 0
+        self.subscribe_bars(kind)
+    def on_bar(self, bar):
+        at = self.seen
+        self.seen += 1
+        if at == 0 or above[at] == above[at - 1]:
+            return
+        if not self.portfolio.is_flat(instrument.id):
+            self.cancel_all_orders(instrument.id)
+            self.close_all_positions(instrument.id)
+            return
+        price, away, side = float(bar.close), distance[at], 1 if above[at] else -1
+        self.submit_order_list(self.order_factory.bracket(
+            instrument_id=instrument.id, order_side=OrderSide.BUY if side > 0 else OrderSide.SELL,
+            quantity=instrument.make_qty(5_000.0 / price),
+            sl_trigger_price=instrument.make_price(price * (1 - side * away)),
+            tp_price=instrument.make_price(price * (1 + side * away)),
+        ))
+def run():
+    engine = BacktestEngine(BacktestEngineConfig(logging=LoggingConfig(bypass_logging=True)))
+    engine.add_venue(Venue("BINANCE"), OmsType.NETTING, AccountType.MARGIN, [Money(1_000_000, USDT)])
+    engine.add_instrument(instrument)
+    engine.add_data(data)
+    engine.add_strategy(Rule())
+    start = time.process_time(); engine.run()
+    took = time.process_time() - start
+    assert engine.cache.orders_closed_count() > 20
+    engine.dispose()
+    return took
+once = min(run(), run()) * len(rows) / {bars}
+print(json.dumps(dict(version=nautilus_trader.__version__, once=once, whole=once, many=once, trades=0)))
+"""
+
 PANDAS_LOOP = """
 above, distance = averages({fast})
 import pandas
@@ -226,7 +278,12 @@ def learn():
         model.learn_one(row, row["0"] > 0)
 print(json.dumps(dict(version=river.__version__, once=best(learn, 2) / {bars})))
 """
-OTHERS = {"a loop over a DataFrame": PANDAS_LOOP, "vectorbt": VECTORBT, "backtesting": BACKTESTING}
+OTHERS = {
+    "a loop over a DataFrame": PANDAS_LOOP,
+    "vectorbt": VECTORBT,
+    "backtesting": BACKTESTING,
+    "nautilus_trader": NAUTILUS,
+}
 SOME_BARS = 20_000
 """What is slow per bar is measured on so many, and scaled."""
 
