@@ -45,7 +45,8 @@ test: setup
 	  status=$$?; rm -rf $$state; exit $$status
 
 deep: setup .venv-ccxt
-	@$(BIN)/python -m pytest -m deep --timeout 3000
+	@$(BIN)/python -m pytest -m "deep and not browser" --timeout 3000
+	@$(BIN)/python -m pytest -m "deep and browser" --timeout 3000
 
 # A client we did not write, in an environment of its own: its dependencies are not ours.
 .venv-ccxt:

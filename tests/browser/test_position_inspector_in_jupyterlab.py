@@ -12,7 +12,7 @@ import pytest
 from labkit.domain import events as ev
 from labkit.engine.ledger import Ledger
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.deep]
 
 START = """
 import time, labkit

@@ -84,8 +84,8 @@ def test_close_closes_the_position_and_the_ledger_knows_who_did_it(start_here: S
     symbol = row.get_attribute("data-position")
     held = start_here.page.locator(f".labkit-positions tr[data-position={symbol}]")
     start_here.notebook.photograph("start-here-positions", ".labkit-positions")
-    held.locator("button").click()
-    held.locator("button").click()
+    held.locator("button.labkit-button").click()
+    held.locator("button.labkit-button").click()
     held.wait_for(state="detached", timeout=CLOSE_SECONDS * 1000)
     assert "user" in start_here.run("reasons")
 
