@@ -6,7 +6,7 @@ at the same broker, and prints every row with what must be reached, what would b
 `--seeds 2` makes a quick look of it, `--rows A,B` only some. `--ablations 2` takes a part of the trader away at a time,
 by changing one line in a copy of the package, and shows what each is worth.
 
-Seeds: null 2101 and on, momentum 2201, regime 2301, context 2401, reversion 2501, slow momentum 2601, stream 2701,
+Seeds: null 4101 and on, momentum 4201, regime 4301, context 4401, reversion 2501, slow momentum 2601, stream 2701,
 noise for LightGBM 2901.
 """
 
@@ -129,7 +129,7 @@ def at_most(name: str, what: str, value: float, must: float, stretch: float, tex
 
 def null_rows(seeds: int, *, days: int = 365) -> Iterator[Row]:
     trades, finals, lost, z_scores = [], [], [], []
-    for seed in range(2101, 2101 + seeds):
+    for seed in range(4101, 4101 + seeds):
         run = simulate(make_planted_market("null", seed, days=days), CONFIG, COSTS)
         trades.append(len(run.trades))
         finals.append(run.final_equity / 10_000.0)
@@ -162,7 +162,7 @@ def free_lunch(run: Run) -> float:
 
 
 def momentum_rows(seeds: int) -> Iterator[Row]:
-    pairs = [live_both("momentum", seed, b=0.02) for seed in range(2201, 2201 + seeds)]
+    pairs = [live_both("momentum", seed, b=0.02) for seed in range(4201, 4201 + seeds)]
     yield at_least("B1", "momentum: skill share, year", skill_share(pairs), 0.85, 0.93)
     yield at_least("B1", "momentum: skill share, days 240–365", skill_share(pairs, 240), 0.90, 0.97)
     yield at_least("B2", "momentum: Sharpe share", sharpe_share(pairs), 0.70, 0.90)
@@ -170,7 +170,7 @@ def momentum_rows(seeds: int) -> Iterator[Row]:
 
 
 def regime_rows(seeds: int) -> Iterator[Row]:
-    pairs = [live_both("regime", seed, b=0.03) for seed in range(2301, 2301 + seeds)]
+    pairs = [live_both("regime", seed, b=0.03) for seed in range(4301, 4301 + seeds)]
     yield at_least("C1", "regime: skill share", skill_share(pairs), 0.50, 0.60)
     yield at_least("C2", "regime: Sharpe share", sharpe_share(pairs), 0.48, 0.65)
     yield at_most("C3", "regime: days to the first 5 with half the skill", days_to_half(pairs), 13, 7, "{:.0f}")
@@ -197,7 +197,7 @@ def days_to_half(pairs: list[Pair]) -> int:
 
 
 def context_rows(seeds: int) -> Iterator[Row]:
-    pairs = [live_both("context", seed, b=0.02) for seed in range(2401, 2401 + seeds)]
+    pairs = [live_both("context", seed, b=0.02) for seed in range(4401, 4401 + seeds)]
     yield at_least("D1", "context: skill share", skill_share(pairs), 0.30, 0.50)
     yield at_least("D1", "context: Sharpe share", sharpe_share(pairs), 0.22, 0.60)
 
@@ -282,7 +282,7 @@ def _stream(
 
 
 def speed_rows(_seeds: int) -> Iterator[Row]:
-    market = make_planted_market("momentum", 2201, b=0.02)
+    market = make_planted_market("momentum", 4201, b=0.02)
     took = []
     for _ in range(6):
         before = time.process_time()
@@ -292,7 +292,7 @@ def speed_rows(_seeds: int) -> Iterator[Row]:
 
 
 def cost_rows(_seeds: int) -> Iterator[Row]:
-    for kind, seed, b in (("momentum", 2201, 0.02), ("regime", 2301, 0.03)):
+    for kind, seed, b in (("momentum", 4201, 0.02), ("regime", 4301, 0.03)):
         market = make_planted_market(kind, seed, b=b)
         trades = []
         for round_trip in (0.0, 0.0003, 0.0006, 0.0009, 0.0012, 0.0018, 0.0024):
@@ -399,7 +399,7 @@ PROBE = """
 import sys
 sys.path.insert(0, {root!r})
 from benchmarks.learning import COSTS, CONFIG, daily, simulate, make_planted_market, sharpe_ratio
-for kind, first, b in (("null", 2101, 0.0), ("momentum", 2201, 0.02), ("regime", 2301, 0.03), ("context", 2401, 0.02)):
+for kind, first, b in (("null", 4101, 0.0), ("momentum", 4201, 0.02), ("regime", 4301, 0.03), ("context", 4401, 0.02)):
     runs = [simulate(make_planted_market(kind, seed, b=b), CONFIG, COSTS) for seed in range(first, first + {seeds})]
     equity = sum(run.final_equity for run in runs) / len(runs) / 10_000
     sharpe = sum(sharpe_ratio(daily(run)) for run in runs) / len(runs)
