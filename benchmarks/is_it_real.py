@@ -25,7 +25,7 @@ from labkit.research.baselines import SKILLED, cheap_baselines, weekly_lightgbm
 from labkit.research.markets import Market, market_of_frames
 from labkit.research.simulation import costs_of, simulate
 from labkit.research.statistics import ratio_interval, sharpe_interval
-from labkit.research.verdict import Skill, judge
+from labkit.research.verdict import judge, skill_of
 
 FROZEN: dict[str, dict[str, Any]] = {
     "1m": {"horizon_minutes": 240, "decision_every_minutes": 15},
@@ -149,13 +149,12 @@ def main() -> None:
         others = cheap_baselines(result)
         if not options.quick:
             others += weekly_lightgbm(result)
-        days = result.run.days
         print(
             f"\n{len(market.symbols)} symbols, {stretch.interval}, {stretch.start} to {stretch.end} "
             f"({', '.join(market.symbols)}); funding recorded for {funded:.0%}"
         )
         tell(result, others)
-        skill = Skill(np.diff(days["skill"], prepend=0.0), np.diff(days["weight"], prepend=0.0))
+        skill = skill_of(result.run.days)
         low, high = (1000.0 * bound for bound in ratio_interval(skill.nats, skill.labels)[-2:])
         print(f"skill {result.summary['skill']:+.2f} millinats a label, 95 % interval {low:+.2f} to {high:+.2f}")
         returns = {own.name: own.daily_returns for own in others}

@@ -34,7 +34,7 @@ from labkit.research.simulation import DECISION, OUTCOMES, Costs, Run, warm_bars
 from labkit.research.statistics import sharpe_ratio
 from labkit.research.tape_markets import is_tape, market_of_tapes
 from labkit.research.trials import Trial, TrialLedger
-from labkit.research.verdict import Skill, Verdict, judge
+from labkit.research.verdict import Verdict, judge, skill_of
 from labkit.trader.exits import EXIT_REASONS
 from labkit.trader.learner import EXPERTS
 from labkit.trader.policies import Policy, probabilities_through
@@ -214,10 +214,8 @@ class BacktestResult:
 
         with TrialLedger(data_folder(self.config)) as ledger:
             trials = ledger.trials(self.market.window)
-        days = self.run.days
-        skill = Skill(np.diff(days["skill"], prepend=0.0), np.diff(days["weight"], prepend=0.0))
         others = {own.name: own.daily_returns for own in self.baselines}
-        return judge(self.daily_returns, others, trials, skill, skilled=SKILLED)
+        return judge(self.daily_returns, others, trials, skill_of(self.run.days), skilled=SKILLED)
 
     @property
     def config_hash(self) -> str:

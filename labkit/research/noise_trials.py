@@ -18,7 +18,7 @@ from labkit.research.planted_markets import make_planted_market
 from labkit.research.simulation import Costs, Run, costs_of, follow, settings_for, simulate
 from labkit.research.statistics import DAYS_PER_YEAR, Floats, daily_sharpe_ratio
 from labkit.research.trials import Trials
-from labkit.research.verdict import Skill, Verdict, judge
+from labkit.research.verdict import Verdict, judge, skill_of
 from labkit.trader.features import FEATURE_NAMES
 from labkit.trader.promotion import PromotionRule, promotion
 from labkit.trader.questions import questions_through
@@ -168,9 +168,8 @@ def learner_on(kind: str, seed: int, *, days: int = 365, symbols: int = 5, b: fl
     run = simulate(market, config, costs_of(config, 2e-4))
     closes = market.rows[1439::1440, :, 3]
     held = np.mean(closes / np.vstack((market.rows[:1, :, 0], closes[:-1])) - 1.0, axis=1)
-    skill = Skill(np.diff(run.days["skill"], prepend=0.0), np.diff(run.days["weight"], prepend=0.0))
     own = _daily_returns(run, config)
-    return judge(own, {"buy and hold": held}, trials_of(own[:, None]), skill)
+    return judge(own, {"buy and hold": held}, trials_of(own[:, None]), skill_of(run.days))
 
 
 def _daily_returns(run: Run, config: Config) -> Floats:

@@ -23,7 +23,7 @@ from labkit.research.simulation import costs_of, simulate
 from labkit.research.slider import Answer, Rerun
 from labkit.research.statistics import sharpe_interval
 from labkit.research.trials import Trial, TrialLedger
-from labkit.research.verdict import Skill, judge
+from labkit.research.verdict import judge, skill_of
 
 Floats = NDArray[np.float64]
 
@@ -89,7 +89,7 @@ class Tuning:
                 figures=figures_of(result),
                 compared=figures_of(compared),
                 baselines={} if answer.preview else {own.name: own.summary for own in self._beside(compared)},
-                verdict="" if answer.preview else self._verdict(result),
+                verdict="" if answer.preview else self._verdict(result, compared),
             )
         )
 
@@ -112,15 +112,13 @@ class Tuning:
             self._baselines = [cash(compared), buy_and_hold(compared), trend]
         return self._baselines
 
-    def _verdict(self, result: BacktestResult) -> str:
+    def _verdict(self, result: BacktestResult, compared: BacktestResult) -> str:
         if result.daily_returns.size < 2:
             return "One day is no track record: there is nothing to judge."
         with TrialLedger(data_folder(self._config)) as ledger:
             trials = ledger.trials(result.market.window)
-        days = result.run.days
-        skill = Skill(np.diff(days["skill"], prepend=0.0), np.diff(days["weight"], prepend=0.0))
-        others = {own.name: own.daily_returns for own in self._baselines}
-        return judge(result.daily_returns, others, trials, skill).words
+        others = {own.name: own.daily_returns for own in self._beside(compared)}
+        return judge(result.daily_returns, others, trials, skill_of(result.run.days)).words
 
 
 def curves_of(result: BacktestResult, compared: BacktestResult) -> dict[str, Floats]:

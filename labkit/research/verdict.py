@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,11 @@ class Skill(NamedTuple):
 
     nats: Floats
     labels: Floats
+
+
+def skill_of(days: Any) -> Skill:
+    """The skill per day in the books of a simulated run (`simulation.Run.days`), which hold the sums so far."""
+    return Skill(np.diff(days["skill"], prepend=0.0), np.diff(days["weight"], prepend=0.0))
 
 
 class Requirement(NamedTuple):

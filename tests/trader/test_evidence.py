@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labkit.config import TraderConfig
-from labkit.trader.evidence import LEAST_SHARE, evidence_stake, observe_evidence
+from labkit.trader.evidence import evidence_stake, observe_evidence
 from labkit.trader.learner import learn
 from labkit.trader.state import new_state, settings_of
 
@@ -60,9 +60,13 @@ def test_luck_seldom_reaches_a_first_stake() -> None:
     # Forecasts that know nothing, each right or wrong by a coin: exp(-3) bounds how many ever reach three nats.
     random = np.random.default_rng(81)
     reached = 0
-    for _ in range(400):
-        said = 0.5 + 0.05 * random.standard_normal(3_000).clip(-3, 3)
+    for _ in range(200):
+        said = 0.5 + 0.08 * random.standard_normal(600).clip(-3, 3)
         came = random.integers(0, 2, said.size)
-        nats = np.cumsum(np.log(2.0 * np.where(came == 1, said, 1.0 - said)))
-        reached += bool((nats >= LEAST_SHARE * CONFIG.evidence_nats).any())
-    assert 0 < reached <= 0.05 * 400 + 8
+        common = common_of()
+        for saved in np.log(2.0 * np.where(came == 1, said, 1.0 - said)):
+            observe_evidence(common, saved, 1.0)
+            if evidence_stake(common, CONFIG.evidence_nats) > 0.0:
+                reached += 1
+                break
+    assert 0 < reached <= 0.05 * 200 + 6
