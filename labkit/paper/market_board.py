@@ -2,7 +2,7 @@
 
 Prices in quote asset, volumes in base asset unless named `quote_volume`, times in UTC milliseconds. Pure. A candle is
 made of prints where the market tells any, of mid prices where it does not; volume only ever comes from prints. A bar
-is closed by time, not by the next print. Called by `labkit.paper.venue` and `rest_routes`.
+is closed by time, not by the next print. Called by `labkit.paper.venue` and those who answer on HTTP.
 """
 
 from __future__ import annotations

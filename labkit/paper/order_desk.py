@@ -2,7 +2,7 @@
 
 Pure: times and market facts are arguments. A decision becomes a `VenueRecord`, is applied to the books at once, and is
 handed to `listener`; `OrderDesk.apply` alone changes state, live as on a restart. Refusals are `RequestRejected` with
-the exchange's code. Called by `labkit.paper.venue` and `rest_routes`.
+the exchange's code. Called by `labkit.paper.venue` and those who answer on HTTP.
 """
 
 from __future__ import annotations
