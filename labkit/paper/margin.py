@@ -1,7 +1,8 @@
 """Margin of the paper account: what is set aside, what is free, and when a position is lost.
 
 Pure functions over Decimal, amounts in quote asset (rules R-ACC 19-21, R-LIQ 28-29; protocol §7.5, §7.6). Shown
-figures are quantised to eight decimals; comparisons that decide are exact. Called by `order_desk` and `account_answers`.
+figures are quantised to eight decimals; comparisons that decide are exact. Called by `order_desk` and
+`account_answers`.
 """
 
 from __future__ import annotations
