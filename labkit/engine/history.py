@@ -56,7 +56,7 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
     equity: list[EquityPoint] = []
     fills: list[Fill] = []
     slippage: list[Decimal] = []
-    slippage_book = _SlippageBook()
+    slippage_book = SlippageBook()
     prices: defaultdict[str, list[PricePoint]] = defaultdict(list)
     funding: list[FundingPayment] = []
     trades: list[ClosedTrade] = []
@@ -142,7 +142,7 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
     )
 
 
-class _SlippageBook:
+class SlippageBook:
     """Books slippage where results are booked: what an entry paid is booked by the fills that close it, in parts."""
 
     def __init__(self) -> None:

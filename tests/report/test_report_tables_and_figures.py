@@ -92,9 +92,9 @@ def test_whoever_adds_up_what_a_split_shows_gets_what_it_shows(
     for part in ("price", "slippage", "fees", "funding", "net"):
         *rows, total = cents(frame[part])
         assert sum(rows) == total
-    assert [sum(row) for row in zip(*(cents(frame[p]) for p in ("price", "slippage", "fees", "funding")), strict=True)] == cents(
-        frame["net"]
-    )
+    assert [
+        sum(row) for row in zip(*(cents(frame[p]) for p in ("price", "slippage", "fees", "funding")), strict=True)
+    ] == cents(frame["net"])
     # And nothing is shown a whole cent beside what it is.
     exact = metrics.booked(history)
     assert frame["net"].iloc[-1] == pytest.approx(float(exact.net), abs=0.00501)
