@@ -27,6 +27,13 @@ class FundingPayment(msgspec.Struct, frozen=True):
     amount: Decimal
 
 
+class PricePoint(msgspec.Struct, frozen=True):
+    """The last price of one minute, at its end."""
+
+    time_ms: int
+    price: Decimal
+
+
 class LearningPoint(msgspec.Struct, frozen=True):
     time_ms: int
     learning: LearningRow
@@ -47,10 +54,15 @@ class DayHistory(msgspec.Struct, frozen=True, kw_only=True):
     account_at_end: AccountRow
     equity: tuple[EquityPoint, ...]
     fills: tuple[Fill, ...]
+    slippage: tuple[Decimal, ...]
+    """For each fill what it booked of slippage, in quote asset: its own and its share of the entry's. Negative if worse
+    than the quotes the orders were decided on; zero for a fill that only opens, which books nothing."""
     funding: tuple[FundingPayment, ...]
     trades: tuple[ClosedTrade, ...]
     """Round trips closed on this day."""
     open_positions: tuple[PositionRow, ...]
+    prices: dict[str, tuple[PricePoint, ...]]
+    """Minute by minute, of every symbol that was traded on this day."""
     decisions: tuple[Decision, ...]
     learning: tuple[LearningPoint, ...]
     virtual_closed: int

@@ -43,7 +43,7 @@ OTHERS = "others"
 SMALL_SHARE = 2.0
 """Experts that never reach this share, in percent, are drawn together."""
 
-SPLIT_COLOURS = {"price": BLUE, "fees": ORANGE, "funding": PURPLE}
+SPLIT_COLOURS = {"price": BLUE, "slippage": SKY, "fees": ORANGE, "funding": PURPLE}
 
 
 def equity(history: DayHistory) -> Chart:
@@ -88,7 +88,7 @@ def equity(history: DayHistory) -> Chart:
 
 
 def pnl_by_symbol(history: DayHistory) -> Chart:
-    """What each symbol earned, split into price moves, fees and funding; the diamond is the net."""
+    """What each symbol earned, split into price moves, slippage, fees and funding; the diamond is the net."""
     splits = metrics.all_in_cents(metrics.split_by_symbol(history))
     ordered = dict(sorted(splits.items(), key=lambda item: (item[1].net, item[0])))
     told = ", ".join(f"{name} {split.net:+,.2f}" for name, split in reversed(ordered.items())) or "nothing booked"
@@ -309,14 +309,14 @@ def _split_legend(axes: Axes) -> None:
     by_name = dict(zip(names, handles, strict=True))
     order = [*SPLIT_COLOURS, "net"]
     axes.legend(
-        [by_name[name] for name in order], order, loc="lower left", bbox_to_anchor=(-0.01, 1.0), frameon=False, ncols=4,
+        [by_name[name] for name in order], order, loc="lower left", bbox_to_anchor=(-0.01, 1.0), frameon=False, ncols=5,
         fontsize=9, labelcolor=INK, handlelength=1.2, columnspacing=1.4,
     )  # fmt: skip
 
 
 def _reach(split: PnlSplit) -> tuple[float, float]:
     """How far the stacked parts reach to the left and to the right."""
-    parts = [float(split.price), float(split.fees), float(split.funding)]
+    parts = [float(getattr(split, part)) for part in metrics.PARTS]
     return sum(part for part in parts if part < 0), sum(part for part in parts if part > 0)
 
 
