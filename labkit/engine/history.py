@@ -15,6 +15,7 @@ from labkit.domain.day_history import DayHistory, EquityPoint, FundingPayment, L
 from labkit.domain.decisions import Decision
 from labkit.domain.orders import Fill
 from labkit.domain.snapshot import ClosedTrade, EventRow
+from labkit.engine.day_summaries import DaySummaries
 from labkit.engine.engine import Engine
 from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.recovery import RecordedDecisions, apply_recorded
@@ -50,6 +51,7 @@ def read_day(ledger_path: Path, day: str) -> DayHistory:
 def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
     recorded = RecordedDecisions()
     engine = Engine(Config(), recorded)
+    summaries = DaySummaries(engine)
     equity: list[EquityPoint] = []
     fills: list[Fill] = []
     funding: list[FundingPayment] = []
@@ -71,7 +73,9 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
             at_start = account_row(engine, {})
         engine.log.clear()
         before = engine.counts
+        summaries.before(event)
         apply_recorded(engine, recorded, entry)
+        summaries.after(entry)
         if isinstance(event, ev.EngineStarted):
             fingerprint = event.config_hash
         if not in_day:
@@ -117,6 +121,7 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         open_positions=position_rows(engine, {}, {}),
         decisions=tuple(decisions),
         learning=tuple(learning),
+        days=summaries.all(),
         virtual_closed=virtual_closed - virtual_closed_before,
         events=tuple(events),
         first_sequence=first_sequence,
