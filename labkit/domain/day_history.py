@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -39,6 +40,51 @@ class LearningPoint(msgspec.Struct, frozen=True):
     learning: LearningRow
 
 
+class SymbolMove(msgspec.Struct, frozen=True):
+    """The first price a symbol was seen at on a day (open of its first bar) and the last (close of its last)."""
+
+    first: Decimal
+    last: Decimal
+
+
+class DaySummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One UTC day of a ledger in a few figures, money in quote asset. What was paid is negative, fees included."""
+
+    day: str
+    opening_equity: Decimal
+    closing_equity: Decimal
+    """At mark price, as opening equity; of the last moment the ledger knows of the day."""
+    deposits: Decimal
+    fees: Decimal
+    funding: Decimal
+    trades: int
+    """Round trips closed."""
+    decisions: int
+    taken: int
+    """Decisions that opened a trade."""
+    refused: dict[str, int]
+    """Refusals by primary reason, the most frequent first."""
+    learning: LearningRow | None
+    """How the learner stood when it was last noted on the day."""
+    moves: dict[str, SymbolMove]
+    settings: dict[str, Any]
+    """`risk` and `trader` as they stood at the end of the day, by `section.name`."""
+    config_fingerprint: str
+    version: str
+    """Of labkit; empty if it was not recorded yet."""
+
+    @property
+    def result(self) -> Decimal:
+        """What the day earned or lost; deposits are not a result."""
+        return self.closing_equity - self.opening_equity - self.deposits
+
+    @property
+    def day_return(self) -> float:
+        """Result over the capital at work: opening equity plus the day's deposits."""
+        capital = self.opening_equity + self.deposits
+        return float(self.result / capital) if capital else 0.0
+
+
 class DayHistory(msgspec.Struct, frozen=True, kw_only=True):
     """Everything of one UTC day, in time order. The day may still be running: `end_ms` is the last moment known."""
 
@@ -65,6 +111,8 @@ class DayHistory(msgspec.Struct, frozen=True, kw_only=True):
     """Minute by minute, of every symbol that was traded on this day."""
     decisions: tuple[Decision, ...]
     learning: tuple[LearningPoint, ...]
+    days: tuple[DaySummary, ...] = ()
+    """Every day the ledger knows of up to this one, which is the last."""
     virtual_closed: int
     events: tuple[EventRow, ...]
     """Breaker, feed, refusals, user actions: what a person should know of."""

@@ -27,6 +27,9 @@ class Action(StrEnum):
     """No trade; `primary_reason` says why."""
 
 
+ENTRIES = (Action.ENTER_LONG, Action.ENTER_SHORT)
+
+
 class Gate(msgspec.Struct, frozen=True):
     """One condition of entering: its name, whether it passed, and the numbers compared."""
 

@@ -48,6 +48,8 @@ class EngineStarted(EngineEvent, frozen=True, kw_only=True):
     config_hash: str
     settings: dict[str, Any] = {}
     """The sections `risk` and `trader` this epoch decides by; the past is always replayed with the settings it had."""
+    version: str = ""
+    """Of labkit; empty in ledgers of versions that did not note it."""
 
 
 class EngineStopped(EngineEvent, frozen=True, kw_only=True):

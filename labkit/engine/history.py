@@ -18,6 +18,7 @@ from labkit.domain.decisions import Decision
 from labkit.domain.orders import Fill
 from labkit.domain.position import ZERO, Position, quantize_money
 from labkit.domain.snapshot import ClosedTrade, EventRow
+from labkit.engine.day_summaries import DaySummaries
 from labkit.engine.engine import Engine
 from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.recovery import RecordedDecisions, apply_recorded
@@ -53,6 +54,7 @@ def read_day(ledger_path: Path, day: str) -> DayHistory:
 def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
     recorded = RecordedDecisions()
     engine = Engine(Config(), recorded)
+    summaries = DaySummaries(engine)
     equity: list[EquityPoint] = []
     fills: list[Fill] = []
     slippage: list[Decimal] = []
@@ -79,7 +81,9 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         before = engine.counts
         fill = event.fill if isinstance(event, ev.OrderChanged) else None
         held = engine.position(fill.symbol) if fill else None
+        summaries.before(event)
         apply_recorded(engine, recorded, entry)
+        summaries.after(entry)
         is_new = fill is not None and engine.counts.fills > before.fills
         if is_new and fill and held:
             own = engine.intents[fill.client_order_id].slippage(fill)
@@ -134,6 +138,7 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         prices={symbol: tuple(prices[symbol]) for symbol in sorted({fill.symbol for fill in fills} & prices.keys())},
         decisions=tuple(decisions),
         learning=tuple(learning),
+        days=summaries.all(),
         virtual_closed=virtual_closed - virtual_closed_before,
         events=tuple(events),
         first_sequence=first_sequence,

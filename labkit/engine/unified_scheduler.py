@@ -14,6 +14,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -235,6 +236,7 @@ class UnifiedScheduler:
                 symbols=self.config.symbols,
                 config_hash=self.config.fingerprint(),
                 settings={"risk": to_plain(self.config.risk), "trader": to_plain(self.config.trader)},
+                version=version("labkit"),
             )
         )
         standing = self.binance_client.breaker.standing(self.clock.now_ms())
