@@ -260,7 +260,7 @@ class Lab:
         """The latest closed round trips; money in quote asset."""
         return _frame(
             self.snapshot().closed_trades,
-            "symbol side quantity entry_price exit_price realized_pnl commission funding net_pnl exit_reason "
+            "symbol side quantity entry_price exit_price realized_pnl slippage commission funding net_pnl exit_reason "
             "opened_ms closed_ms",
         )
 
@@ -770,7 +770,7 @@ def _time_of(decision: Decision) -> int:
 UNITS = {
     "bid_price ask_price mark_price last_price entry_price exit_price stop_price target_price trailing_stop_price "
     "liquidation_price": "quote asset per base asset",
-    "unrealized_pnl realized_pnl commission funding net_pnl": "quote asset",
+    "unrealized_pnl realized_pnl slippage commission funding net_pnl": "quote asset",
     "quantity": "base asset",
     "funding_rate": "fraction of notional, paid by longs",
     "change_24h": "fraction of the price",

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from labkit.domain.decisions import Decision
+from labkit.domain.decisions import Action, Decision
 from labkit.domain.orders import Fill
 from labkit.domain.snapshot import AccountRow, ClosedTrade, EventRow, LearningRow, PositionRow
 
@@ -28,9 +28,52 @@ class FundingPayment(msgspec.Struct, frozen=True):
     amount: Decimal
 
 
+class PricePoint(msgspec.Struct, frozen=True):
+    """The last price of one minute, at its end."""
+
+    time_ms: int
+    price: Decimal
+
+
 class LearningPoint(msgspec.Struct, frozen=True):
     time_ms: int
     learning: LearningRow
+
+
+class VirtualResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A position that was only imagined, on the side the trader held for the better one, from decision to end.
+
+    Fractions are of the entry price. It was entered at the open after its decision and left at its target, its stop or
+    its time-out; what was really traded has one too.
+    """
+
+    symbol: str
+    side: str
+    """`long` or `short`."""
+    asked_ms: int
+    closed_ms: int
+    action: Action
+    """What was decided, and `reason`: its primary reason."""
+    reason: str
+    chance: float
+    """Said of its target being reached first."""
+    came_to: float
+    """1 target first, 0 stop first, in between by the result at time-out."""
+    barrier: float
+    """Distance of target and stop."""
+    cost: float
+    """Of the round trip, as reckoned when it was decided on."""
+    weight: float
+    """Its uniqueness: those that overlap share one observation."""
+
+    @property
+    def gross(self) -> float:
+        """What it earned before costs."""
+        return (2.0 * self.came_to - 1.0) * self.barrier
+
+    @property
+    def net(self) -> float:
+        return self.gross - self.cost
 
 
 class SymbolMove(msgspec.Struct, frozen=True):
@@ -59,6 +102,10 @@ class DaySummary(msgspec.Struct, frozen=True, kw_only=True):
     """Refusals by primary reason, the most frequent first."""
     learning: LearningRow | None
     """How the learner stood when it was last noted on the day."""
+    skill_nats: float
+    """Log-loss saved against a coin by what was said of the virtual positions that closed, weighted by uniqueness."""
+    skill_labels: float
+    """The sum of those weights."""
     moves: dict[str, SymbolMove]
     settings: dict[str, Any]
     """`risk` and `trader` as they stood at the end of the day, by `section.name`."""
@@ -93,12 +140,19 @@ class DayHistory(msgspec.Struct, frozen=True, kw_only=True):
     account_at_end: AccountRow
     equity: tuple[EquityPoint, ...]
     fills: tuple[Fill, ...]
+    slippage: tuple[Decimal, ...]
+    """For each fill what it booked of slippage, in quote asset: its own and its share of the entry's. Negative if worse
+    than the quotes the orders were decided on; zero for a fill that only opens, which books nothing."""
     funding: tuple[FundingPayment, ...]
     trades: tuple[ClosedTrade, ...]
     """Round trips closed on this day."""
     open_positions: tuple[PositionRow, ...]
+    prices: dict[str, tuple[PricePoint, ...]]
+    """Minute by minute, of every symbol that was traded on this day."""
     decisions: tuple[Decision, ...]
     learning: tuple[LearningPoint, ...]
+    virtual: tuple[VirtualResult, ...] = ()
+    """What was imagined and is known of by now, in the order it ended; those of the last minutes are told later."""
     days: tuple[DaySummary, ...] = ()
     """Every day the ledger knows of up to this one, which is the last."""
     virtual_closed: int

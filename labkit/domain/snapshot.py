@@ -55,7 +55,11 @@ class PositionRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClosedTrade(msgspec.Struct, frozen=True, kw_only=True):
-    """One round trip from flat to flat. `net_pnl` = `realized_pnl` − `commission` + `funding`."""
+    """One round trip from flat to flat. `net_pnl` = `realized_pnl` − `commission` + `funding`.
+
+    `slippage`, in quote asset, is the part of `realized_pnl` that its fills paid better (positive) or worse than the
+    quotes its orders were decided on.
+    """
 
     symbol: str
     side: str
@@ -65,6 +69,7 @@ class ClosedTrade(msgspec.Struct, frozen=True, kw_only=True):
     opened_ms: int
     closed_ms: int
     realized_pnl: Decimal
+    slippage: Decimal
     commission: Decimal
     funding: Decimal
     net_pnl: Decimal

@@ -82,6 +82,13 @@ class IntentRecord(msgspec.Struct):
     def is_final(self) -> bool:
         return self.state.is_final
 
+    def slippage(self, fill: Fill) -> Decimal:
+        """What `fill` paid better (positive) or worse than the quote the order was decided on, in quote asset.
+
+        Zero where no quote was looked at: an order of a person, or of somebody else.
+        """
+        return ZERO if self.expected_price is None else (self.expected_price - fill.price) * fill.signed_quantity
+
 
 class OpenTrade(msgspec.Struct):
     """One round trip in progress: from flat to flat."""
@@ -91,7 +98,7 @@ class OpenTrade(msgspec.Struct):
     entry_order: str
     entry_reason: str
     plan: ExitPlan | None
-    execution_gap: Decimal = ZERO
+    slippage: Decimal = ZERO
     """What its fills paid better (positive) or worse than the quotes they were decided on, in quote asset."""
     entry_quantity: Decimal = ZERO
     entry_notional: Decimal = ZERO
@@ -571,9 +578,7 @@ class Engine:
         """Keep the round trip: entries open or extend it, reductions earn, flat ends it; a flip does both."""
         intent = record.intent
         opening = after.sign != 0 and (before.sign == 0 or before.sign != after.sign)
-        reduced = gap = ZERO
-        if record.expected_price is not None:
-            gap = (record.expected_price - fill.price) * fill.signed_quantity
+        reduced, slippage = ZERO, record.slippage(fill)
         if before.sign and before.sign != fill.side.sign:
             reduced = min(fill.quantity, abs(before.quantity))
             trade = self.trades[fill.symbol]
@@ -582,7 +587,7 @@ class Engine:
             trade.exit_notional += reduced * fill.price
             trade.realized_pnl += realized
             trade.commission += fill.commission
-            trade.execution_gap += gap
+            trade.slippage += slippage
             if after.sign != before.sign:
                 self._end_trade(trade, before.sign, intent, fill.trade_time_ms)
         if after.sign and fill.side.sign == after.sign:
@@ -601,7 +606,7 @@ class Engine:
             trade.entry_notional += (fill.quantity - reduced) * fill.price
             if not reduced:
                 trade.commission += fill.commission
-                trade.execution_gap += gap
+                trade.slippage += slippage
             rules = self.rules.get(fill.symbol)
             if record.decision and rules:
                 trade.plan = make_exit_plan(
@@ -619,6 +624,7 @@ class Engine:
             opened_ms=trade.opened_ms,
             closed_ms=closed_ms,
             realized_pnl=trade.realized_pnl,
+            slippage=trade.slippage,
             commission=trade.commission,
             funding=trade.funding,
             net_pnl=trade.realized_pnl - trade.commission + trade.funding,
@@ -629,7 +635,7 @@ class Engine:
         self.closed_trades.append(closed)
         if trade.symbol in self.symbols:
             # The label of a trade is its virtual twin's; what the real one teaches is how much worse it was filled.
-            self.decider.observe_execution(trade.symbol, float(trade.execution_gap / trade.entry_notional))
+            self.decider.observe_execution(trade.symbol, float(trade.slippage / trade.entry_notional))
         self._count(positions_closed=1)
         self._say(
             "info", f"{closed.symbol}: {closed.side} closed by {closed.exit_reason}, net {closed.net_pnl:.4f} USDT"

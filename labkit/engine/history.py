@@ -5,21 +5,25 @@ The ledger is folded by the very `Engine.apply` that once ran; the trader is not
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 from labkit.config import Config
 from labkit.domain import events as ev
-from labkit.domain.clock import DAY_MS, utc_day
-from labkit.domain.day_history import DayHistory, EquityPoint, FundingPayment, LearningPoint
+from labkit.domain.clock import DAY_MS, MINUTE_MS, utc_day
+from labkit.domain.day_history import DayHistory, EquityPoint, FundingPayment, LearningPoint, PricePoint, VirtualResult
 from labkit.domain.decisions import Decision
 from labkit.domain.orders import Fill
+from labkit.domain.position import ZERO, Position, quantize_money
 from labkit.domain.snapshot import ClosedTrade, EventRow
 from labkit.engine.day_summaries import DaySummaries
 from labkit.engine.engine import Engine
 from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.recovery import RecordedDecisions, apply_recorded
 from labkit.engine.snapshots import account_row, position_rows
+from labkit.engine.virtual_results import VirtualBook
 from labkit.errors import ConfigError
 
 
@@ -51,14 +55,18 @@ def read_day(ledger_path: Path, day: str) -> DayHistory:
 def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
     recorded = RecordedDecisions()
     engine = Engine(Config(), recorded)
-    summaries = DaySummaries(engine)
+    summaries, virtual_book = DaySummaries(engine), VirtualBook()
     equity: list[EquityPoint] = []
     fills: list[Fill] = []
+    slippage: list[Decimal] = []
+    slippage_book = SlippageBook()
+    prices: defaultdict[str, list[PricePoint]] = defaultdict(list)
     funding: list[FundingPayment] = []
     trades: list[ClosedTrade] = []
     decisions: list[Decision] = []
     events: list[EventRow] = []
     learning: list[LearningPoint] = []
+    virtual: list[VirtualResult] = []
     at_start = account_row(engine, {})
     last_ms, first_sequence, last_sequence = start_ms, 0, 0
     virtual_closed_before = virtual_closed = 0
@@ -73,9 +81,19 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
             at_start = account_row(engine, {})
         engine.log.clear()
         before = engine.counts
+        fill = event.fill if isinstance(event, ev.OrderChanged) else None
+        held = engine.position(fill.symbol) if fill else None
         summaries.before(event)
         apply_recorded(engine, recorded, entry)
-        summaries.after(entry)
+        closed_virtually = virtual_book.take_in(entry)
+        summaries.after(entry, closed_virtually)
+        is_new = fill is not None and engine.counts.fills > before.fills
+        if is_new and fill and held:
+            own = engine.intents[fill.client_order_id].slippage(fill)
+            booked = slippage_book.book(fill, own, held, engine.position(fill.symbol))
+            if in_day:
+                fills.append(fill)
+                slippage.append(booked)
         if isinstance(event, ev.EngineStarted):
             fingerprint = event.config_hash
         if not in_day:
@@ -85,13 +103,14 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         last_ms, last_sequence = event.time_ms, entry.sequence
         events += engine.log
         decisions += entry.decisions
+        virtual += closed_virtually
         if engine.counts.positions_closed > before.positions_closed:
             trades.append(engine.closed_trades[-1])
-        if engine.counts.fills > before.fills and isinstance(event, ev.OrderChanged) and event.fill:
-            fills.append(event.fill)
         match event:
             case ev.MinuteClosed():
                 equity.append(EquityPoint(event.time_ms, engine.account.wallet_balance, engine.equity))
+                for symbol, bar in event.bars.items():
+                    prices[symbol].append(PricePoint(event.open_time_ms + MINUTE_MS, bar.close))
             case ev.LearningObserved():
                 if not learning and virtual_closed_before == 0:
                     # The first note of a new trader counts what history taught it, before it lived itself.
@@ -116,11 +135,14 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         account_at_end=account_row(engine, {}),
         equity=tuple(equity),
         fills=tuple(fills),
+        slippage=tuple(slippage),
         funding=tuple(funding),
         trades=tuple(trades),
         open_positions=position_rows(engine, {}, {}),
+        prices={symbol: tuple(prices[symbol]) for symbol in sorted({fill.symbol for fill in fills} & prices.keys())},
         decisions=tuple(decisions),
         learning=tuple(learning),
+        virtual=tuple(virtual),
         days=summaries.all(),
         virtual_closed=virtual_closed - virtual_closed_before,
         events=tuple(events),
@@ -128,6 +150,25 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         last_sequence=last_sequence,
         ledger_hash=ledger.head_hash,
     )
+
+
+class SlippageBook:
+    """Books slippage where results are booked: what an entry paid is booked by the fills that close it, in parts."""
+
+    def __init__(self) -> None:
+        self._open: defaultdict[str, Decimal] = defaultdict(Decimal)
+        """Slippage of what is still open, by symbol, in quote asset."""
+
+    def book(self, fill: Fill, own: Decimal, before: Position, after: Position) -> Decimal:
+        """What `fill`, with slippage `own`, books; a fill that turns a position around counts as its end."""
+        if not before.sign or before.sign == fill.side.sign:
+            self._open[fill.symbol] += own
+            return ZERO
+        share = self._open[fill.symbol]
+        if after.sign == before.sign:
+            share = quantize_money(share * fill.quantity / abs(before.quantity))
+        self._open[fill.symbol] -= share
+        return own + share
 
 
 def _start_of(day: str) -> int:

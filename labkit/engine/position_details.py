@@ -30,8 +30,8 @@ def position_detail(
     return PositionDetail(
         row=row,
         pnl=PositionPnl(
-            price=trade.realized_pnl + row.unrealized_pnl - trade.execution_gap,
-            slippage=trade.execution_gap,
+            price=trade.realized_pnl + row.unrealized_pnl - trade.slippage,
+            slippage=trade.slippage,
             fees=-trade.commission,
             funding=trade.funding,
         ),

@@ -1,22 +1,37 @@
 """Figures of one day: matplotlib figures that need no pyplot, show themselves and describe themselves in words.
 
-Fixed sizes, light theme, the Okabe–Ito colours (told apart by colour-blind readers, and by lightness in print). Time
-axes are UTC; money is in the quote asset. Used by the report notebook.
+Money is in the quote asset. What they are drawn with is in `labkit.report.chart`. Used by the report notebook.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from PIL import Image
 
-from labkit.domain.clock import DAY_MS, HOUR_MS, MINUTE_MS
+from labkit.domain.clock import HOUR_MS
 from labkit.domain.day_history import DayHistory
 from labkit.report import metrics
+from labkit.report.chart import (
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    PAPER,
+    PURPLE,
+    QUIET,
+    SKY,
+    VERMILLION,
+    Chart,
+    days_since_1970,
+    include,
+    label,
+    say_nothing,
+    tidy,
+    time_axis,
+    words,
+)
 from labkit.report.days import clock_text
 from labkit.report.metrics import PnlSplit
 from labkit.report.tables import QUOTE
@@ -24,46 +39,11 @@ from labkit.report.tables import QUOTE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH_INCHES = 10.4
-DOTS_PER_INCH = 160
-PALETTE = 96
-CSS_DOTS_PER_INCH = 96
-
-BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
-INK, QUIET, FAINT, PAPER = "#1f2933", "#66737f", "#e4e7eb", "#ffffff"
-CLOCK_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720)
-"""Distances of ticks on a time axis, in minutes."""
 OTHERS = "others"
 SMALL_SHARE = 2.0
 """Experts that never reach this share, in percent, are drawn together."""
 
-SPLIT_COLOURS = {"price": BLUE, "fees": ORANGE, "funding": PURPLE}
-
-
-class Chart(Figure):
-    """A figure that shows itself as PNG, sharp on dense screens, with a sentence for those who cannot see it."""
-
-    def __init__(self, height_inches: float, description: str) -> None:
-        super().__init__(
-            figsize=(WIDTH_INCHES, height_inches), dpi=DOTS_PER_INCH, layout="constrained", facecolor=PAPER
-        )
-        self.description = description
-
-    def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
-        width, height = (round(inches * CSS_DOTS_PER_INCH) for inches in self.get_size_inches())
-        return self.png(), {"alt": self.description, "width": width, "height": height}
-
-    def png(self) -> bytes:
-        """The picture. The same figure gives the same bytes: no time or version is written into it."""
-        drawn, packed = io.BytesIO(), io.BytesIO()
-        self.savefig(drawn, format="png")
-        # A chart has few colours: a palette makes the picture a third of the size, and nobody sees the difference.
-        with Image.open(drawn) as picture:
-            picture.convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
-        return packed.getvalue()
-
-    def __repr__(self) -> str:
-        return self.description
+SPLIT_COLOURS = {"price": BLUE, "slippage": SKY, "fees": ORANGE, "funding": PURPLE}
 
 
 def equity(history: DayHistory) -> Chart:
@@ -77,8 +57,8 @@ def equity(history: DayHistory) -> Chart:
     )
     top, bottom = chart.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     if not history.equity:
-        return _nothing(chart, "no equity was recorded on this day")
-    times = [_time(point.time_ms) for point in history.equity]
+        return say_nothing(chart, "no equity was recorded on this day")
+    times = [days_since_1970(point.time_ms) for point in history.equity]
     values = [float(point.equity) for point in history.equity]
     wallet = [float(point.wallet_balance) for point in history.equity]
     top.step(times, wallet, where="post", color=QUIET, linewidth=1.0, linestyle=(0, (2, 1.5)), label="wallet balance")
@@ -90,32 +70,32 @@ def equity(history: DayHistory) -> Chart:
     )
     decimals = 0 if max(values) - min(values) > 8 else 2
     top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.{decimals}f}"))
-    _label(top, "Equity", QUOTE)
+    label(top, "Equity", QUOTE)
     top.legend(loc="upper left", frameon=False, ncols=2, labelcolor=INK, fontsize=9)
     top.margins(y=0.18)
     falls = [100 * fall for fall in metrics.drawdowns(history)]
     bottom.fill_between(times, falls, 0, color=VERMILLION, alpha=0.25, linewidth=0)
     bottom.plot(times, falls, color=VERMILLION, linewidth=1.0)
     if deepest:
-        bottom.plot(_time(deepest.trough_ms), -100 * deepest.fraction, "v", color=VERMILLION, markersize=5)
+        bottom.plot(days_since_1970(deepest.trough_ms), -100 * deepest.fraction, "v", color=VERMILLION, markersize=5)
     bottom.set_ylim(min(falls, default=0) * 1.3 or -1, 0)
     bottom.yaxis.set_major_locator(MaxNLocator(3))
-    _label(bottom, "Drawdown", f"%: {fall}")
-    _time_axis(bottom, history)
+    label(bottom, "Drawdown", f"%: {fall}")
+    time_axis(bottom, history)
     for axes in (top, bottom):
-        _tidy(axes)
+        tidy(axes)
     return chart
 
 
 def pnl_by_symbol(history: DayHistory) -> Chart:
-    """What each symbol earned, split into price moves, fees and funding; the diamond is the net."""
+    """What each symbol earned, split into price moves, slippage, fees and funding; the diamond is the net."""
     splits = metrics.all_in_cents(metrics.split_by_symbol(history))
     ordered = dict(sorted(splits.items(), key=lambda item: (item[1].net, item[0])))
     told = ", ".join(f"{name} {split.net:+,.2f}" for name, split in reversed(ordered.items())) or "nothing booked"
     chart = Chart(1.3 + 0.42 * max(len(ordered), 2), f"Net PnL by symbol in {QUOTE}: {told}.")
     axes = chart.subplots()
     if not ordered:
-        return _nothing(chart, "nothing was booked on this day")
+        return say_nothing(chart, "nothing was booked on this day")
     _split_bars(axes, list(ordered.values()), horizontal=True)
     axes.set_yticks(range(len(ordered)), list(ordered))
     axes.axvline(0, color=INK, linewidth=0.8)
@@ -131,7 +111,7 @@ def pnl_by_symbol(history: DayHistory) -> Chart:
         )  # fmt: skip
     axes.set_title(f"PnL by symbol, {QUOTE}", loc="left", color=INK, fontsize=10, fontweight="bold", pad=22)
     _split_legend(axes)
-    _tidy(axes, grid="x")
+    tidy(axes, grid="x")
     return chart
 
 
@@ -144,7 +124,7 @@ def pnl_by_hour(history: DayHistory) -> Chart:
     chart = Chart(2.6, f"Net PnL by UTC hour in {QUOTE}: {told}.")
     axes = chart.subplots()
     if not splits:
-        return _nothing(chart, "nothing was booked on this day")
+        return say_nothing(chart, "nothing was booked on this day")
     _split_bars(axes, [splits.get(hour, metrics.NOTHING) for hour in hours], horizontal=False)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xticks(list(hours), [f"{hour:02d}" for hour in hours])
@@ -152,7 +132,7 @@ def pnl_by_hour(history: DayHistory) -> Chart:
     axes.set_xlabel("hour of booking, UTC", color=QUIET, fontsize=9)
     axes.set_title(f"PnL by hour, {QUOTE}", loc="left", color=INK, fontsize=10, fontweight="bold", pad=22)
     _split_legend(axes)
-    _tidy(axes)
+    tidy(axes)
     return chart
 
 
@@ -167,7 +147,7 @@ def trades(history: DayHistory) -> Chart:
         f"{len(closed)} trades closed, net {net:+,.2f} {QUOTE}; {len(history.open_positions)} positions still open.",
     )
     if not symbols:
-        return _nothing(chart, "no trade was opened or closed on this day")
+        return say_nothing(chart, "no trade was opened or closed on this day")
     top, bottom = chart.subplots(2, 1, sharex=True, height_ratios=(1.5, 0.36 * len(symbols) + 0.4))
     times, sums = [history.start_ms], [0.0]
     for trade in closed:
@@ -175,11 +155,13 @@ def trades(history: DayHistory) -> Chart:
         sums.append(sums[-1] + float(trade.net_pnl))
     times.append(history.end_ms)
     sums.append(sums[-1])
-    top.step([_time(time) for time in times], sums, where="post", color=BLUE, linewidth=1.5)
-    top.fill_between([_time(time) for time in times], sums, 0, step="post", color=BLUE, alpha=0.10, linewidth=0)
+    top.step([days_since_1970(time) for time in times], sums, where="post", color=BLUE, linewidth=1.5)
+    top.fill_between(
+        [days_since_1970(time) for time in times], sums, 0, step="post", color=BLUE, alpha=0.10, linewidth=0
+    )
     top.axhline(0, color=INK, linewidth=0.6, alpha=0.6)
     top.margins(y=0.15)
-    _label(top, "Closed trades, net, added up", QUOTE)
+    label(top, "Closed trades, net, added up", QUOTE)
     rows = {symbol: place for place, symbol in enumerate(reversed(symbols))}
     for trade in closed:
         colour = BLUE if trade.net_pnl >= 0 else VERMILLION
@@ -197,9 +179,9 @@ def trades(history: DayHistory) -> Chart:
         handles=handles, loc="lower left", bbox_to_anchor=(-0.01, 1.0), frameon=False, ncols=4, fontsize=9,
         labelcolor=INK, handlelength=1.2, columnspacing=1.4,
     )  # fmt: skip
-    _time_axis(bottom, history)
-    _tidy(top)
-    _tidy(bottom, grid="x")
+    time_axis(bottom, history)
+    tidy(top)
+    tidy(bottom, grid="x")
     return chart
 
 
@@ -210,14 +192,14 @@ def decisions(history: DayHistory) -> Chart:
         ("taken", counts.taken, BLUE),
         ("held: position stays open", counts.held, SKY),
         ("exit: the model changed its mind", counts.exits, ORANGE),
-        *((f"refused: {_words(reason)}", count, "#9aa5b1") for reason, count in counts.refused.items()),
+        *((f"refused: {words(reason)}", count, "#9aa5b1") for reason, count in counts.refused.items()),
     ]
     shown = [bar for bar in bars if bar[1]]
     told = ", ".join(f"{name} {count}" for name, count, _ in shown) or "none"
     chart = Chart(0.8 + 0.34 * max(len(shown), 2), f"{counts.total} decisions: {told}.")
     axes = chart.subplots()
     if not shown:
-        return _nothing(chart, "nothing was decided on this day")
+        return say_nothing(chart, "nothing was decided on this day")
     places = range(len(shown) - 1, -1, -1)
     axes.barh(places, [count for _, count, _ in shown], color=[colour for *_, colour in shown], height=0.66)
     axes.set_yticks(places, [name for name, *_ in shown])
@@ -229,7 +211,7 @@ def decisions(history: DayHistory) -> Chart:
     axes.set_xlim(0, max(count for _, count, _ in shown) * 1.18)
     axes.set_xticks([])
     axes.set_title("Decisions by what became of them", loc="left", color=INK, fontsize=10, fontweight="bold")
-    _tidy(axes, grid="x")
+    tidy(axes, grid="x")
     return chart
 
 
@@ -245,22 +227,22 @@ def learning(history: DayHistory) -> Chart:
     )
     chart = Chart(2.7, f"Learning: {told}.")
     if not points:
-        return _nothing(chart, "nothing was learned on this day")
+        return say_nothing(chart, "nothing was learned on this day")
     skill, slope, weights = chart.subplots(1, 3)
-    times = [_time(point.time_ms) for point in points]
+    times = [days_since_1970(point.time_ms) for point in points]
     skill.plot(times, [point.learning.skill_millinats for point in points], color=GREEN, linewidth=1.6)
     skill.axhline(0, color=INK, linewidth=0.8)
     skill.margins(y=0.2)
-    _include(skill, 0.0)
-    _label(skill, "Skill against a coin", "millinats")
+    include(skill, 0.0)
+    label(skill, "Skill against a coin", "millinats")
     values = [point.learning.calibration_slope for point in points]
     lower = [point.learning.calibration_slope_lower for point in points]
     slope.fill_between(times, lower, values, color=BLUE, alpha=0.18, linewidth=0)
     slope.plot(times, values, color=BLUE, linewidth=1.6)
     slope.axhline(1, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
     slope.margins(y=0.2)
-    _include(slope, 1.0)
-    _label(slope, "Calibration slope", "1 is honest")
+    include(slope, 1.0)
+    label(slope, "Calibration slope", "1 is honest")
     shares = _expert_shares(history)
     shades = [BLUE, ORANGE, GREEN, SKY, VERMILLION, PURPLE]
     colours = [shades[place % len(shades)] if name != OTHERS else "#c3c9d0" for place, name in enumerate(shares)]
@@ -271,10 +253,10 @@ def learning(history: DayHistory) -> Chart:
             loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, ncols=min(len(shares), 3), fontsize=8,
             labelcolor=INK, handlelength=1.0, columnspacing=1.0,
         )  # fmt: skip
-    _label(weights, "Weight of the experts", "%")
+    label(weights, "Weight of the experts", "%")
     for axes in (skill, slope, weights):
-        _time_axis(axes, history, ticks=5)
-        _tidy(axes)
+        time_axis(axes, history, ticks=5)
+        tidy(axes)
     return chart
 
 
@@ -327,67 +309,27 @@ def _split_legend(axes: Axes) -> None:
     by_name = dict(zip(names, handles, strict=True))
     order = [*SPLIT_COLOURS, "net"]
     axes.legend(
-        [by_name[name] for name in order], order, loc="lower left", bbox_to_anchor=(-0.01, 1.0), frameon=False, ncols=4,
+        [by_name[name] for name in order], order, loc="lower left", bbox_to_anchor=(-0.01, 1.0), frameon=False, ncols=5,
         fontsize=9, labelcolor=INK, handlelength=1.2, columnspacing=1.4,
     )  # fmt: skip
 
 
 def _reach(split: PnlSplit) -> tuple[float, float]:
     """How far the stacked parts reach to the left and to the right."""
-    parts = [float(split.price), float(split.fees), float(split.funding)]
+    parts = [float(getattr(split, part)) for part in metrics.PARTS]
     return sum(part for part in parts if part < 0), sum(part for part in parts if part > 0)
 
 
 def _bar(axes: Axes, start_ms: int, end_ms: int, row: int, colour: str, *, is_long: bool) -> None:
     axes.plot(
-        [_time(start_ms), _time(end_ms)], [row, row], color=colour, linewidth=6, alpha=0.55, solid_capstyle="butt"
+        [days_since_1970(start_ms), days_since_1970(end_ms)],
+        [row, row],
+        color=colour,
+        linewidth=6,
+        alpha=0.55,
+        solid_capstyle="butt",
     )
     axes.plot(
-        _time(start_ms), row, "^" if is_long else "v", color=colour, markersize=6, markeredgecolor=PAPER,
+        days_since_1970(start_ms), row, "^" if is_long else "v", color=colour, markersize=6, markeredgecolor=PAPER,
         markeredgewidth=0.6, zorder=4,
     )  # fmt: skip
-
-
-def _time(time_ms: int) -> float:
-    """A moment as matplotlib counts it: days since 1970."""
-    return time_ms / DAY_MS
-
-
-def _time_axis(axes: Axes, history: DayHistory, *, ticks: int = 10) -> None:
-    """Ticks on whole steps of the clock, at most so many."""
-    end_ms = max(history.end_ms, history.start_ms + MINUTE_MS)
-    span = (end_ms - history.start_ms) / MINUTE_MS
-    step_ms = next((step for step in CLOCK_STEPS if span / step < ticks), CLOCK_STEPS[-1]) * MINUTE_MS
-    # A record that ends within the day's last minute still gets the tick of midnight.
-    moments = range(history.start_ms, end_ms + MINUTE_MS, step_ms)
-    axes.set_xticks([_time(moment) for moment in moments], [clock_text(moment) for moment in moments])
-    axes.set_xlim(_time(history.start_ms), _time(end_ms))
-
-
-def _label(axes: Axes, title: str, unit: str) -> None:
-    axes.set_title(f"{title}, {unit}", loc="left", color=INK, fontsize=10, fontweight="bold")
-
-
-def _tidy(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
-    axes.tick_params(colors=QUIET, labelcolor=INK, length=0, labelsize=9)
-    axes.grid(axis=grid, color=FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
-def _include(axes: Axes, value: float) -> None:
-    low, high = axes.get_ylim()
-    room = 0.08 * (max(high, value) - min(low, value))
-    axes.set_ylim(min(low, value - room), max(high, value + room))
-
-
-def _nothing(chart: Chart, sentence: str) -> Chart:
-    chart.clear()
-    chart.set_size_inches(WIDTH_INCHES, 0.7)
-    chart.text(0.0, 0.5, sentence[0].upper() + sentence[1:] + ".", color=QUIET, fontsize=11, va="center")
-    return chart
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

@@ -86,8 +86,9 @@ class Headline:
         told = [f"The account {way}{amount}{until} and stands at {bridge.closing:,.2f} {QUOTE}."]
         flows = bridge.booked
         told.append(
-            f"Price moves booked {_signed(flows.price)}, fees took {-flows.fees:,.2f}, funding came to "
-            f"{_signed(flows.funding)}; open positions changed by {_signed(bridge.unrealized)} {QUOTE} at mark price."
+            f"Price moves booked {_signed(flows.price)}, slippage {_signed(flows.slippage)}, fees "
+            f"{_signed(flows.fees)}, funding {_signed(flows.funding)}; open positions changed by "
+            f"{_signed(bridge.unrealized)} {QUOTE} at mark price."
         )
         if trades.count:
             ratio = f", {trades.profit_factor:.2f} won for each 1 lost" if trades.profit_factor is not None else ""

@@ -37,23 +37,27 @@ class PnlSplit(msgspec.Struct, frozen=True):
     """Profit and loss by origin, in quote asset. What was paid is negative, fees included."""
 
     price: Decimal = ZERO
+    """What the prices at hand when orders were decided on have earned."""
+    slippage: Decimal = ZERO
+    """What fills paid better or worse than those prices."""
     fees: Decimal = ZERO
     funding: Decimal = ZERO
 
     @property
     def net(self) -> Decimal:
-        return self.price + self.fees + self.funding
+        return self.price + self.slippage + self.fees + self.funding
 
     def __add__(self, other: PnlSplit) -> PnlSplit:
-        return PnlSplit(self.price + other.price, self.fees + other.fees, self.funding + other.funding)
+        return PnlSplit(*(getattr(self, part) + getattr(other, part) for part in PARTS))
 
     def __neg__(self) -> PnlSplit:
-        return PnlSplit(-self.price, -self.fees, -self.funding)
+        return PnlSplit(*(-getattr(self, part) for part in PARTS))
 
     def __sub__(self, other: PnlSplit) -> PnlSplit:
         return self + -other
 
 
+PARTS = PnlSplit.__struct_fields__
 NOTHING = PnlSplit()
 
 
@@ -163,21 +167,19 @@ def total(splits: Iterable[PnlSplit]) -> PnlSplit:
 
 def of_trade(trade: ClosedTrade) -> PnlSplit:
     """One round trip, split."""
-    return PnlSplit(trade.realized_pnl, -trade.commission, trade.funding)
+    return PnlSplit(trade.realized_pnl - trade.slippage, trade.slippage, -trade.commission, trade.funding)
 
 
 def in_cents(split: PnlSplit) -> PnlSplit:
     """The split in whole cents, its parts rounded so that they add up to its rounded net."""
-    return PnlSplit(*to_cents([split.price, split.fees, split.funding], split.net))
+    return PnlSplit(*to_cents([getattr(split, part) for part in PARTS], split.net))
 
 
 def all_in_cents(splits: Mapping[Key, PnlSplit]) -> dict[Key, PnlSplit]:
-    """The splits in whole cents, their parts rounded so that each of the three adds up to that of the total."""
+    """The splits in whole cents, their parts rounded so that each of the four adds up to that of the total."""
     whole, rows = in_cents(total(splits.values())), splits.values()
-    prices = to_cents([row.price for row in rows], whole.price)
-    fees = to_cents([row.fees for row in rows], whole.fees)
-    funding = to_cents([row.funding for row in rows], whole.funding)
-    return dict(zip(splits, map(PnlSplit, prices, fees, funding), strict=True))
+    columns = [to_cents([getattr(row, part) for row in rows], getattr(whole, part)) for part in PARTS]
+    return dict(zip(splits, map(PnlSplit, *columns), strict=True))
 
 
 def to_cents(amounts: Sequence[Decimal], total: Decimal) -> list[Decimal]:
@@ -195,12 +197,16 @@ def to_cents(amounts: Sequence[Decimal], total: Decimal) -> list[Decimal]:
 
 
 def imbalance(history: DayHistory) -> PnlSplit:
-    """The day's flows, one by one, less the change of the account's own totals: all zero, or the books do not agree."""
-    start, end = history.account_at_start, history.account_at_end
-    account = PnlSplit(
-        end.realized_pnl - start.realized_pnl, start.commissions - end.commissions, end.funding - start.funding
+    """The day's flows, one by one, less the change of the account's own totals: all zero, or the books do not agree.
+
+    The account knows no slippage, which is a part of what its prices realized; it stands with `price` here.
+    """
+    start, end, flows = history.account_at_start, history.account_at_end, booked(history)
+    return PnlSplit(
+        price=flows.price + flows.slippage - (end.realized_pnl - start.realized_pnl),
+        fees=flows.fees - (start.commissions - end.commissions),
+        funding=flows.funding - (end.funding - start.funding),
     )
-    return booked(history) - account
 
 
 def equity_bridge(history: DayHistory) -> EquityBridge:
@@ -236,8 +242,10 @@ def in_whole_cents(bridge: EquityBridge) -> EquityBridge:
 
 def _split_flows(history: DayHistory, key: Callable[[str, int], Key]) -> dict[Key, PnlSplit]:
     found: defaultdict[Key, PnlSplit] = defaultdict(PnlSplit)
-    for fill in history.fills:
-        found[key(fill.symbol, fill.trade_time_ms)] += PnlSplit(fill.realized_pnl, -fill.commission)
+    for fill, slippage in zip(history.fills, history.slippage, strict=True):
+        found[key(fill.symbol, fill.trade_time_ms)] += PnlSplit(
+            fill.realized_pnl - slippage, slippage, -fill.commission
+        )
     for payment in history.funding:
         found[key(payment.symbol, payment.time_ms)] += PnlSplit(funding=payment.amount)
     return dict(sorted(found.items()))

@@ -27,9 +27,10 @@ CENTS = 2
 PRICE_DIGITS = 7
 BPS = 10_000
 TOTAL = "total"
-MONEY = {"price", "fees", "funding", "net", "amount", "unrealised", "average win", "average loss", "best", "worst"}
+SPLIT = ("price", "slippage", "fees", "funding", "net")
+MONEY = {*SPLIT, "amount", "unrealised", "average win", "average loss", "best", "worst"}
 
-SPLIT_UNITS = {"price": QUOTE, "fees": QUOTE, "funding": QUOTE, "net": QUOTE}
+SPLIT_UNITS = dict.fromkeys(SPLIT, QUOTE)
 
 
 def equity_bridge(history: DayHistory) -> pd.DataFrame:
@@ -39,6 +40,7 @@ def equity_bridge(history: DayHistory) -> pd.DataFrame:
         ("opening equity", bridge.opening),
         ("deposits", bridge.deposits),
         ("price moves, booked", bridge.booked.price),
+        ("slippage", bridge.booked.slippage),
         ("fees", bridge.booked.fees),
         ("funding", bridge.booked.funding),
         ("other", bridge.other),
@@ -240,14 +242,18 @@ def events(history: DayHistory) -> pd.DataFrame:
 def books(history: DayHistory) -> pd.DataFrame:
     """The day's flows, one by one, held against the account's own totals. The difference must be zero."""
     flows, difference = metrics.booked(history), metrics.imbalance(history)
-    account = flows - difference
-    parts = ("price", "fees", "funding", "net")
+    rows = {
+        "price and slippage": (flows.price + flows.slippage, difference.price),
+        "fees": (flows.fees, difference.fees),
+        "funding": (flows.funding, difference.funding),
+        "net": (flows.net, difference.net),
+    }
     return _frame(
         {
-            "origin": list(parts),
-            "sum of flows": [str(getattr(flows, part)) for part in parts],
-            "account": [str(getattr(account, part)) for part in parts],
-            "difference": [str(getattr(difference, part).normalize() + 0) for part in parts],
+            "origin": list(rows),
+            "sum of flows": [str(flow) for flow, _ in rows.values()],
+            "account": [str(flow - apart) for flow, apart in rows.values()],
+            "difference": [str(apart.normalize() + 0) for _, apart in rows.values()],
         },
         {"sum of flows": QUOTE, "account": QUOTE, "difference": QUOTE},
     )

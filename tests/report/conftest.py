@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from labkit.domain.clock import HOUR_MS, MINUTE_MS
-from labkit.domain.day_history import DayHistory, EquityPoint, FundingPayment, LearningPoint
+from labkit.domain.day_history import DayHistory, EquityPoint, FundingPayment, LearningPoint, PricePoint
 from labkit.domain.decisions import Action, Decision, Gate
 from labkit.domain.orders import Fill, Side
 from labkit.domain.position import Position, quantize_money
@@ -78,6 +78,7 @@ def build_day(
     end_ms = START_MS + minutes * MINUTE_MS
     deposits = Decimal(10_000)
     fills: list[Fill] = []
+    slippage: dict[int, Decimal] = {}
     closed: list[ClosedTrade] = []
     opened: list[PositionRow] = []
     decisions: list[Decision] = []
@@ -133,12 +134,14 @@ def build_day(
             spans.append((begin, end_ms + 1, position.unrealized_pnl(exit_price)))
             continue
         realized = sum((fill.realized_pnl for fill in parts), ZERO)
+        slipped = slippage[parts[-1].trade_id] = Decimal(rng.randint(-300, 60)) / 625
         fees = sum((fill.commission for fill in parts), ZERO)
         spans.append((begin, end, realized))
         closed.append(
             ClosedTrade(
                 symbol=symbol, side="long" if side.sign > 0 else "short", quantity=quantity, entry_price=entry,
-                exit_price=exit_price, opened_ms=begin, closed_ms=end, realized_pnl=realized, commission=fees,
+                exit_price=exit_price, opened_ms=begin, closed_ms=end, realized_pnl=realized,
+                slippage=slipped, commission=fees,
                 funding=funding, net_pnl=realized - fees + funding, exit_reason=rng.choice(EXITS), entry_order="e",
                 exit_order="x",
             )
@@ -194,10 +197,19 @@ def build_day(
         account_at_start=account(deposits, deposits, deposits, ZERO, ZERO, ZERO),
         account_at_end=account(points[-1].wallet_balance, points[-1].equity, deposits, pnl, fees, funding),
         equity=tuple(points),
-        fills=tuple(sorted(fills, key=lambda fill: fill.trade_time_ms)),
+        fills=tuple(in_order := sorted(fills, key=lambda fill: fill.trade_time_ms)),
+        slippage=tuple(slippage.get(fill.trade_id, ZERO) for fill in in_order),
         funding=tuple(sorted(payments, key=lambda payment: payment.time_ms)),
         trades=tuple(sorted(closed, key=lambda trade: trade.closed_ms)),
         open_positions=tuple(opened),
+        prices={
+            symbol: tuple(
+                PricePoint(START_MS + n * MINUTE_MS, price * (1 + Decimal(rng.randint(-60, 60)) / 10_000))
+                for n in range(1, minutes + 1)
+            )
+            for symbol, price in PRICES.items()
+            if any(fill.symbol == symbol for fill in fills)
+        },
         decisions=tuple(sorted(decisions, key=lambda d: (d.time_ms, d.symbol))),
         learning=tuple(learned),
         virtual_closed=57,

@@ -25,6 +25,10 @@ random_days = {
 }
 
 
+def without_the_first_fill(history: DayHistory) -> DayHistory:
+    return msgspec.structs.replace(history, fills=history.fills[1:], slippage=history.slippage[1:])
+
+
 def with_equity(history: DayHistory, *values: str) -> DayHistory:
     points = tuple(EquityPoint(n * 60_000, Decimal(value), Decimal(value)) for n, value in enumerate(values))
     return msgspec.structs.replace(history, equity=points)
@@ -37,7 +41,8 @@ def test_every_split_adds_up_to_the_ledger_exactly(
 ) -> None:
     day = make_day(seed=seed, trades=trades, minutes=minutes, still_open=still_open)
     account = day.account_at_end
-    expected = PnlSplit(account.realized_pnl, -account.commissions, account.funding)
+    slippage = sum(day.slippage, Decimal(0))
+    expected = PnlSplit(account.realized_pnl - slippage, slippage, -account.commissions, account.funding)
     for split in (
         metrics.split_by_symbol(day),
         metrics.split_by_hour(day),
@@ -61,7 +66,7 @@ def test_the_bridge_leads_from_opening_to_closing_equity_exactly(
 
 def test_a_missing_fill_is_seen_as_an_imbalance(make_day: MakeDay) -> None:
     day = make_day()
-    assert metrics.imbalance(msgspec.structs.replace(day, fills=day.fills[1:])) != NOTHING
+    assert metrics.imbalance(without_the_first_fill(day)) != NOTHING
 
 
 def test_a_deposit_is_not_a_result(make_day: MakeDay) -> None:
@@ -91,7 +96,8 @@ def test_what_is_booked_on_open_trades_is_carried(make_day: MakeDay) -> None:
 def test_a_flow_from_before_midnight_falls_into_hour_zero(make_day: MakeDay) -> None:
     day = make_day(trades=5)
     early = msgspec.structs.replace(day.fills[0], trade_time_ms=day.start_ms - 5)
-    assert min(metrics.split_by_hour(msgspec.structs.replace(day, fills=(early,)))) == 0
+    alone = msgspec.structs.replace(day, fills=(early,), slippage=day.slippage[:1])
+    assert min(metrics.split_by_hour(alone)) == 0
 
 
 def test_drawdown_is_measured_from_the_highest_equity_so_far(make_day: MakeDay) -> None:

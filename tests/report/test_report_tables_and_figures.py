@@ -89,12 +89,12 @@ def test_whoever_adds_up_what_a_split_shows_gets_what_it_shows(
 ) -> None:
     history = make_day(seed=seed, trades=40)
     frame = table(history)
-    for part in ("price", "fees", "funding", "net"):
+    for part in ("price", "slippage", "fees", "funding", "net"):
         *rows, total = cents(frame[part])
         assert sum(rows) == total
-    assert [sum(row) for row in zip(*(cents(frame[p]) for p in ("price", "fees", "funding")), strict=True)] == cents(
-        frame["net"]
-    )
+    assert [
+        sum(row) for row in zip(*(cents(frame[p]) for p in ("price", "slippage", "fees", "funding")), strict=True)
+    ] == cents(frame["net"])
     # And nothing is shown a whole cent beside what it is.
     exact = metrics.booked(history)
     assert frame["net"].iloc[-1] == pytest.approx(float(exact.net), abs=0.00501)
@@ -119,7 +119,7 @@ def test_rounded_one_by_one_the_parts_of_trades_would_not_add_up(make_day: MakeD
     # The negative control of the test above and of this: plain rounding fails where the table does not.
     history = make_day(trades=40)
     frame = tables.trades(history)
-    parts = [cents(frame[name]) for name in ("price", "fees", "funding")]
+    parts = [cents(frame[name]) for name in ("price", "slippage", "fees", "funding")]
     assert [sum(row) for row in zip(*parts, strict=True)] == cents(frame["net"])
     plain = [
         (round(100 * t.realized_pnl) + round(-100 * t.commission) + round(100 * t.funding), round(100 * t.net_pnl))
@@ -155,7 +155,7 @@ def test_a_headline_carries_its_figures_for_the_index(make_day: MakeDay) -> None
 
 def test_a_headline_does_not_hide_that_the_books_differ(make_day: MakeDay) -> None:
     day = make_day()
-    headline = Headline(msgspec.structs.replace(day, fills=day.fills[1:]))
+    headline = Headline(msgspec.structs.replace(day, fills=day.fills[1:], slippage=day.slippage[1:]))
     assert not headline.figures().books_agree
     assert "THE BOOKS DO NOT AGREE" in repr(headline)
 
