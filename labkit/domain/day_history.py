@@ -102,9 +102,9 @@ class DaySummary(msgspec.Struct, frozen=True, kw_only=True):
     """Refusals by primary reason, the most frequent first."""
     learning: LearningRow | None
     """How the learner stood when it was last noted on the day."""
-    skill_nats: float
+    skill_nats: float = 0.0
     """Log-loss saved against a coin by what was said of the virtual positions that closed, weighted by uniqueness."""
-    skill_labels: float
+    skill_labels: float = 0.0
     """The sum of those weights."""
     moves: dict[str, SymbolMove]
     settings: dict[str, Any]

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from labkit.domain.clock import HOUR_MS
+from labkit.domain.clock import HOUR_MS, MINUTE_MS
 from labkit.domain.day_history import DayHistory
+from labkit.domain.decisions import Decision
+from labkit.domain.reasons import exit_words
+from labkit.domain.snapshot import ClosedTrade
 from labkit.report import metrics
 from labkit.report.chart import (
     BLUE,
@@ -43,6 +46,7 @@ OTHERS = "others"
 SMALL_SHARE = 2.0
 """Experts that never reach this share, in percent, are drawn together."""
 
+SMALL_CHARTS, CHARTS_A_ROW = 12, 4
 SPLIT_COLOURS = {"price": BLUE, "slippage": SKY, "fees": ORANGE, "funding": PURPLE}
 
 
@@ -183,6 +187,59 @@ def trades(history: DayHistory) -> Chart:
     tidy(top)
     tidy(bottom, grid="x")
     return chart
+
+
+def trade_charts(history: DayHistory) -> Chart:
+    """A small chart of each trade: the price around it, entry, exit, and where stop and target began.
+
+    Of many the best and the worst, in the order of their closing.
+    """
+    shown = metrics.most_telling(history.trades, SMALL_CHARTS)
+    count = len(history.trades)
+    which = "" if len(shown) == count else f" Of {count} trades the {len(shown)} that earned and lost most."
+    told = "; ".join(f"{t.symbol} {t.side} {t.net_pnl:+,.2f} by {exit_words(t.exit_reason)}" for t in shown)
+    rows = -(-len(shown) // CHARTS_A_ROW)
+    chart = Chart(1.75 * max(rows, 1), f"Trades and the prices around them, net in {QUOTE}: {told}.{which}")
+    if not shown:
+        return say_nothing(chart, "no trade was closed on this day")
+    grid = chart.subplots(rows, CHARTS_A_ROW, squeeze=False).ravel()
+    entries = dict(zip(map(id, history.trades), metrics.entry_decisions(history), strict=True))
+    for axes, trade in zip(grid, shown, strict=False):
+        _small_chart(axes, history, trade, entries[id(trade)])
+    for axes in grid[len(shown) :]:
+        axes.set_axis_off()
+    return chart
+
+
+def _small_chart(axes: Axes, history: DayHistory, trade: ClosedTrade, entry: Decision | None) -> None:
+    colour = BLUE if trade.net_pnl >= 0 else VERMILLION
+    around_ms = max(5 * MINUTE_MS, (trade.closed_ms - trade.opened_ms) // 2)
+    first_ms, last_ms = trade.opened_ms - around_ms, trade.closed_ms + around_ms
+    points = [point for point in history.prices.get(trade.symbol, ()) if first_ms <= point.time_ms <= last_ms]
+    axes.plot(
+        [days_since_1970(point.time_ms) for point in points], [float(point.price) for point in points],
+        color=QUIET, linewidth=1.0,
+    )  # fmt: skip
+    opened, closed = days_since_1970(trade.opened_ms), days_since_1970(trade.closed_ms)
+    entry_price, exit_price = float(trade.entry_price), float(trade.exit_price)
+    sign = 1 if trade.side == "long" else -1
+    if entry:
+        for distance, shade in ((entry.target_distance, GREEN), (-entry.stop_distance, VERMILLION)):
+            level = entry_price * (1 + sign * distance)
+            axes.plot([opened, closed], [level, level], color=shade, linewidth=0.9, linestyle=(0, (2, 1.5)))
+    axes.plot([opened, closed], [entry_price, exit_price], color=colour, linewidth=1.6, alpha=0.8)
+    axes.plot(opened, entry_price, "^" if sign > 0 else "v", color=colour, markersize=6, markeredgecolor=PAPER)
+    axes.plot(closed, exit_price, "o", color=colour, markersize=5, markeredgecolor=PAPER)
+    axes.margins(x=0.02, y=0.12)
+    axes.set_yticks([])
+    axes.set_xticks([opened, closed], [clock_text(trade.opened_ms), clock_text(trade.closed_ms)])
+    if trade.closed_ms - trade.opened_ms < around_ms:
+        axes.set_xticks([opened], [clock_text(trade.opened_ms)])
+    net = f"{trade.net_pnl:+,.2f}".replace("-", "−")
+    axes.set_title(f"{trade.symbol} {trade.side}  {net}", loc="left", color=colour, fontsize=9, fontweight="bold")
+    axes.set_xlabel(exit_words(trade.exit_reason), color=QUIET, fontsize=8, loc="left")
+    tidy(axes, grid="x")
+    axes.tick_params(labelsize=7)
 
 
 def decisions(history: DayHistory) -> Chart:

@@ -326,6 +326,13 @@ def trade_statistics(trades: Iterable[ClosedTrade]) -> TradeStatistics:
     )
 
 
+def most_telling(trades: Sequence[ClosedTrade], most: int) -> list[ClosedTrade]:
+    """All trades if there are at most so many; else those that earned and lost most, in the order they closed in."""
+    by_net = sorted(range(len(trades)), key=lambda place: trades[place].net_pnl)
+    kept = set(by_net) if len(trades) <= most else {*by_net[: most // 2], *by_net[-(most - most // 2) :]}
+    return [trades[place] for place in sorted(kept)]
+
+
 def entry_decisions(history: DayHistory) -> list[Decision | None]:
     """For each closed trade the decision that opened it; None if it was taken on an earlier day or by a person."""
     taken: defaultdict[str, list[Decision]] = defaultdict(list)

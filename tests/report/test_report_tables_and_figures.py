@@ -25,6 +25,7 @@ FIGURES = [
     figures.pnl_by_symbol,
     figures.pnl_by_hour,
     figures.trades,
+    figures.trade_charts,
     figures.decisions,
     figures.learning,
 ]
@@ -168,3 +169,24 @@ def test_a_day_whose_record_ends_early_says_so(make_day: MakeDay) -> None:
 def test_the_disclosure_stands_in_the_headline(make_day: MakeDay) -> None:
     day = make_day(trades=0)
     assert day.disclosure in Headline(day)._repr_mimebundle_()["text/html"]
+
+
+def test_of_many_trades_the_best_and_the_worst_have_a_chart_of_their_own(make_day: MakeDay) -> None:
+    history = make_day(trades=60)
+    nets = sorted(trade.net_pnl for trade in history.trades)
+    told = repr(figures.trade_charts(history))
+    assert told.count(" by ") == figures.SMALL_CHARTS
+    assert all(f"{net:+,.2f}" in told for net in (*nets[:6], *nets[-6:]))
+    assert f"Of {len(nets)} trades the 12 that earned and lost most." in told
+
+
+def test_the_price_a_small_chart_draws_is_that_of_its_trade_and_no_later(make_day: MakeDay) -> None:
+    history = make_day(trades=4, still_open=False)
+    first = history.trades[0]
+    chart = figures.trade_charts(history)
+    line = chart.axes[0].lines[0]
+    days = line.get_xdata()
+    span = first.closed_ms - first.opened_ms
+    assert max(days) <= (first.closed_ms + max(5 * 60_000, span // 2)) / 86_400_000
+    known = {float(point.price) for point in history.prices[first.symbol]}
+    assert set(line.get_ydata()) <= known
