@@ -153,7 +153,7 @@ class BacktestResult:
         """What was said and what came true, in ten bins of as many labels each.
 
         Columns: `said` (mean probability of the long bracket), `came_true` (mean label), `error` (its standard error by
-        the labels' weights, which say how far they overlap) and `labels`.
+        the labels' weights, which say how far they overlap), `independent` (the sum of those) and `labels`.
         """
         import pandas as pd
 

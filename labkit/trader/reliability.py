@@ -11,7 +11,7 @@ BINS = 10
 
 
 class Reliability(NamedTuple):
-    """float64[B] each but `labels` (int64[B]), by rising probability."""
+    """By rising probability; float64[B] each but `labels`, which is int64[B]."""
 
     said: NDArray[np.float64]
     """Mean probability."""
@@ -19,6 +19,8 @@ class Reliability(NamedTuple):
     """Mean label."""
     error: NDArray[np.float64]
     """Standard error of that mean, by the labels' weights, which say how far they overlap."""
+    independent: NDArray[np.float64]
+    """How many observations the labels are worth: the sum of their weights."""
     labels: NDArray[np.int64]
 
 
@@ -38,6 +40,8 @@ def reliability(
         own = weight[inside]
         mean = np.average(came_to[inside], weights=own)
         spread = np.average((came_to[inside] - mean) ** 2, weights=own)
-        rows.append((np.average(said[inside], weights=own), mean, (spread / own.sum()) ** 0.5, inside.sum()))
-    columns = np.array(rows, np.float64).reshape(-1, 4).T
-    return Reliability(columns[0], columns[1], columns[2], columns[3].astype(np.int64))
+        worth = own.sum()
+        rows.append((np.average(said[inside], weights=own), mean, (spread / worth) ** 0.5, worth, inside.sum()))
+    columns = np.array(rows, np.float64).reshape(-1, 5).T
+    said_there, came_true, error, independent, labels = columns
+    return Reliability(said_there, came_true, error, independent, labels.astype(np.int64))
