@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BINS = 10
-LABELS_A_BIN = 20
+LEAST_INDEPENDENT = 8
+"""A bin worth fewer observations has an interval that says nothing."""
 Z_95 = 1.959964
 
 
@@ -42,7 +43,7 @@ class ReliabilityBin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reliability_bins(history: DayHistory) -> list[ReliabilityBin]:
-    """The day's forecasts in up to ten bins of as many labels each, at least `LABELS_A_BIN` where there are so many."""
+    """The day's forecasts in up to ten bins of as many labels each, fewer where there are few labels."""
     import numpy as np
 
     from labkit.trader.reliability import reliability
@@ -53,11 +54,12 @@ def reliability_bins(history: DayHistory) -> list[ReliabilityBin]:
     is_long = np.array([result.side == "long" for result in results])
     chance = np.array([result.chance for result in results])
     came_to = np.array([result.came_to for result in results])
+    weight = np.array([result.weight for result in results])
     found = reliability(
         np.where(is_long, chance, 1 - chance),
         np.where(is_long, came_to, 1 - came_to),
-        np.array([result.weight for result in results]),
-        bins=max(1, min(BINS, len(results) // LABELS_A_BIN)),
+        weight,
+        bins=max(1, min(BINS, int(weight.sum() / LEAST_INDEPENDENT))),
     )
     columns = (found.said, found.came_true, found.independent, found.labels)
     return [_bin(*map(float, row)) for row in zip(*columns, strict=True)]
@@ -88,7 +90,7 @@ def reliability_table(history: DayHistory) -> pd.DataFrame:
             "at least": [round(100 * row.low, 1) for row in bins],
             "at most": [round(100 * row.high, 1) for row in bins],
             "labels": [row.labels for row in bins],
-            "worth": [round(row.independent, 1) for row in bins],
+            "worth": [round(row.independent) for row in bins],
             "agree": ["yes" if row.honest else "no" for row in bins],
         },
         {"said": "%", "came true": "%", "at least": "%", "at most": "%", "worth": "independent"},
