@@ -99,8 +99,3 @@ def say_nothing(chart: Chart, sentence: str) -> Chart:
     chart.set_size_inches(WIDTH_INCHES, 0.7)
     chart.text(0.0, 0.5, sentence[0].upper() + sentence[1:] + ".", color=QUIET, fontsize=11, va="center")
     return chart
-
-
-def words(name: str) -> str:
-    """A name of the code as words."""
-    return name.replace("_", " ")
