@@ -89,7 +89,9 @@ class Tuner(PageWidget):
     def close(self) -> None:
         """End the runs and take the widget off the page. May be called twice."""
         if hasattr(self, "_runs"):
-            self._runs.close()
+            with self._following:
+                self._lab = None
+                self._runs.close()
         super().close()
 
     def __repr__(self) -> str:
@@ -123,9 +125,9 @@ class Tuner(PageWidget):
 
     def _follow_the_lab(self) -> None:
         """Compare with what runs now: settings may have been applied, promoted or rolled back elsewhere."""
-        if self._lab is None:
-            return
         with self._following:
+            if self._lab is None:
+                return
             trader = self._lab.trader_settings()
             if trader != self._config.trader:
                 before, now = to_plain(self._config.trader), to_plain(trader)
@@ -154,8 +156,8 @@ class Tuner(PageWidget):
             case {"kind": "hello"}:
                 if self._last:
                     self._show(self._last)
-            case {"kind": "news"}:
-                self._follow_the_lab()
+            case {"kind": "news"} if self._lab:
+                threading.Thread(target=self._follow_the_lab, name="labkit tuner news", daemon=True).start()
             case {"kind": "set", "values": dict(values), "preview": bool(preview)}:
                 self._set(values, preview)
             case {"kind": "wish"}:
