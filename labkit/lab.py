@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -31,7 +31,7 @@ from labkit.domain.moments import Moment, moment_ms, moment_text
 from labkit.domain.position_detail import PositionDetail, WhatIf
 from labkit.domain.snapshot import Snapshot
 from labkit.edge.clocks import VirtualTimeLoop, run_in_virtual_time
-from labkit.engine.history import days_in
+from labkit.engine.history import last_day
 from labkit.engine.host_kernel import KernelHost
 from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.position_details import position_detail, what_if
@@ -404,15 +404,34 @@ class Lab:
         self._do(lambda: controller.move_exits(symbol, stop_price=stop, target_price=target))
 
     def report(self, day: str | None = None, timeout_seconds: float = 180.0) -> ReportPage:
-        """Write the report of one UTC day of the market (today by default) and return its page."""
+        """Write the report of one UTC day of the market (today by default) and return its page; a bar shows how far.
+
+        Raises:
+            ConfigError: that is no day.
+            ReportFailed: it could not be written; says why, where its log is and what to do.
+            NotInTime: the bar's end was not seen in time.
+        """
+        from labkit.report.progress import cells_bar
+
         if self._stopped:
             # The ledger is all a report needs.
-            day = day or days_in(self.folder / LEDGER_FILE)[-1]
-            return ReportPage(self._reporter().write_now(day), day)
+            day = day or last_day(self.folder / LEDGER_FILE)
+            with cells_bar(day) as show:
+                return ReportPage(self._reporter().write_now(day, show), day)
         scheduler = self._running().scheduler
         day = day or utc_day(self._now_ms())
-        path = self._host.submit(scheduler.write_report(day)).result(timeout_seconds)
-        return ReportPage(path, day)
+        told: list[tuple[int, int]] = []
+        writing = self._host.submit(scheduler.write_report(day, lambda *cells: told.append(cells)))
+        with cells_bar(day) as show:
+            # The bar is drawn here: what a cell shows must come from the thread that runs it.
+            deadline = time.monotonic() + timeout_seconds
+            while not writing.done():
+                if time.monotonic() > deadline:
+                    raise NotInTime(f"no report of {day} within {timeout_seconds:g} s; it is written all the same")
+                wait([writing], POLL_SECONDS)
+                for cells in told[-1:]:
+                    show(*cells)
+        return ReportPage(writing.result(), day)
 
     # -- on the page -------------------------------------------------------------------------------------------
 
