@@ -25,6 +25,7 @@ from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.decisions import LEARNER
 from labkit.domain.moments import Moment
 from labkit.domain.symbol_rules import SymbolRules
+from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError
 from labkit.market.lake import LAKE_FOLDER, Lake
 from labkit.market.tapes import TAPE_ENDINGS
@@ -280,6 +281,7 @@ def backtest(
     funding: Mapping[str, pd.DataFrame] | None = None,
     policy: Policy | None = None,
     rules: Mapping[str, SymbolRules] | None = None,
+    progress: bool = True,
 ) -> BacktestResult:
     """Let the trader live through history and trade it. Every run is counted as a trial of its stretch of history.
 
@@ -295,6 +297,7 @@ def backtest(
         funding: settled rates per symbol, where `data` are DataFrames.
         policy: whose probabilities are traded on instead of the learner's (`labkit.trader.policies`).
         rules: round to the grid of these symbols' rules.
+        progress: show a bar of the days lived, in a terminal or a notebook, where it takes longer than two seconds.
 
     Raises:
         ConfigError: a setting nobody knows, or no such data; the message says what there is.
@@ -309,8 +312,17 @@ def backtest(
         if policy is not None:
             settings = simulation.settings_for(market, config)
             state = new_state(settings, len(market.symbols))
-            foreign = probabilities_through(policy, settings, state, market.symbols, market.minutes, market.rows)
-        run = simulation.simulate(market, config, costs, foreign=foreign, rules=rules, keep_decisions=True)
+            with progress_bar("asking the policy", "question", shown=progress) as bar:
+
+                def tell(done: int, of: int) -> None:
+                    bar.total = of
+                    bar.update(done - bar.n)
+
+                lived = (market.symbols, market.minutes, market.rows)
+                foreign = probabilities_through(policy, settings, state, *lived, tell=tell)
+        run = simulation.simulate(
+            market, config, costs, foreign=foreign, rules=rules, keep_decisions=True, progress=progress
+        )
         result = BacktestResult(policy.name if policy else LEARNER, market, config, costs, run)
         trials.record(Trial(market.window, "backtest", result.config_hash, result.daily_returns))
     return result

@@ -174,6 +174,7 @@ def walk_forward(
 
     Args:
         grid: settings to choose between, as in `sweep`; the configuration alone if None.
+        progress: show bars, in a terminal or a notebook.
         The rest is as in `backtest` and `sweep`.
 
     Raises:
@@ -196,7 +197,7 @@ def walk_forward(
         journal=journal,
         progress=progress and bool(grid),
     )
-    result = WalkForwardResult(points, train_days, test_days, backtest(**common))
+    result = WalkForwardResult(points, train_days, test_days, backtest(**common, progress=progress))
     procedure = ([outcome.config_hash for outcome in points.outcomes], train_days, test_days)
     digest = hashlib.sha256(repr(procedure).encode()).hexdigest()[:16]
     untested = np.zeros(points.daily_returns.shape[0] - result.daily_returns.size)
