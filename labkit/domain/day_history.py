@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from labkit.domain.decisions import Decision
+from labkit.domain.decisions import Action, Decision
 from labkit.domain.orders import Fill
 from labkit.domain.snapshot import AccountRow, ClosedTrade, EventRow, LearningRow, PositionRow
 
@@ -40,6 +40,42 @@ class LearningPoint(msgspec.Struct, frozen=True):
     learning: LearningRow
 
 
+class VirtualResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A position that was only imagined, on the side the trader held for the better one, from decision to end.
+
+    Fractions are of the entry price. It was entered at the open after its decision and left at its target, its stop or
+    its time-out; what was really traded has one too.
+    """
+
+    symbol: str
+    side: str
+    """`long` or `short`."""
+    asked_ms: int
+    closed_ms: int
+    action: Action
+    """What was decided, and `reason`: its primary reason."""
+    reason: str
+    chance: float
+    """Said of its target being reached first."""
+    came_to: float
+    """1 target first, 0 stop first, in between by the result at time-out."""
+    barrier: float
+    """Distance of target and stop."""
+    cost: float
+    """Of the round trip, as reckoned when it was decided on."""
+    weight: float
+    """Its uniqueness: those that overlap share one observation."""
+
+    @property
+    def gross(self) -> float:
+        """What it earned before costs."""
+        return (2.0 * self.came_to - 1.0) * self.barrier
+
+    @property
+    def net(self) -> float:
+        return self.gross - self.cost
+
+
 class SymbolMove(msgspec.Struct, frozen=True):
     """The first price a symbol was seen at on a day (open of its first bar) and the last (close of its last)."""
 
@@ -66,6 +102,10 @@ class DaySummary(msgspec.Struct, frozen=True, kw_only=True):
     """Refusals by primary reason, the most frequent first."""
     learning: LearningRow | None
     """How the learner stood when it was last noted on the day."""
+    skill_nats: float = 0.0
+    """Log-loss saved against a coin by what was said of the virtual positions that closed, weighted by uniqueness."""
+    skill_labels: float = 0.0
+    """The sum of those weights."""
     moves: dict[str, SymbolMove]
     settings: dict[str, Any]
     """`risk` and `trader` as they stood at the end of the day, by `section.name`."""
@@ -111,6 +151,8 @@ class DayHistory(msgspec.Struct, frozen=True, kw_only=True):
     """Minute by minute, of every symbol that was traded on this day."""
     decisions: tuple[Decision, ...]
     learning: tuple[LearningPoint, ...]
+    virtual: tuple[VirtualResult, ...] = ()
+    """What was imagined and is known of by now, in the order it ended; those of the last minutes are told later."""
     days: tuple[DaySummary, ...] = ()
     """Every day the ledger knows of up to this one, which is the last."""
     virtual_closed: int

@@ -128,3 +128,16 @@ class VirtualPosition(msgspec.Struct, frozen=True, kw_only=True):
     last_price: float
     result: float
     """Gross result so far as a fraction of the entry price."""
+
+
+class Label(msgspec.Struct, frozen=True, kw_only=True):
+    """What one question to the learner came to: both imagined brackets of a decision have closed."""
+
+    symbol: str
+    asked_ms: int
+    """The `time_ms` of its decision."""
+    closed_ms: int
+    came_to: float
+    """Of the long bracket: 1 target first, 0 stop first, in between by the result at time-out."""
+    weight: float
+    """Its uniqueness: labels that overlap share one observation."""

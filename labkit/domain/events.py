@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from labkit.domain.decisions import Label
 from labkit.domain.leverage_brackets import LeverageBracket
 from labkit.domain.market_events import Bar, MarkPrice, Quote
 from labkit.domain.orders import Fill, Order
@@ -95,6 +96,9 @@ class LearningObserved(EngineEvent, frozen=True, kw_only=True):
 
     learning: LearningRow
     virtual_closed: int
+    labels: tuple[Label, ...] = ()
+    """What decisions of this ledger have come to since the last note; what fell due while the lab stood still is not
+    told. Empty in ledgers of versions that did not note it."""
 
 
 class DriftMoved(EngineEvent, frozen=True, kw_only=True):

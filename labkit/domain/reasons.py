@@ -94,12 +94,22 @@ def gate_words(gate: Gate) -> str:
 
 def decision_words(decision: Decision) -> str:
     """The primary reason of a decision, in words."""
-    name = decision.primary_reason
+    return reason_words(decision.action, decision.primary_reason)
+
+
+def reason_words(action: Action, name: str) -> str:
+    """The primary reason `name` of a decision that came to `action`, in words."""
     if name in DECISIONS:
         return DECISIONS[name]
     if name not in GATES:
         return _plain(name)
-    return GATES[name].failed if decision.action is Action.REFUSE else GATES[name].passed
+    return GATES[name].failed if action is Action.REFUSE else GATES[name].passed
+
+
+def because(reason: str) -> str:
+    """Why an entry was refused, as the rest of a sentence."""
+    sentence = reason_words(Action.REFUSE, reason)
+    return sentence[0].lower() + sentence[1:]
 
 
 def exit_words(name: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from labkit.config import Config
 from labkit.domain import events as ev
 from labkit.domain.clock import DAY_MS, MINUTE_MS, utc_day
-from labkit.domain.day_history import DayHistory, EquityPoint, FundingPayment, LearningPoint, PricePoint
+from labkit.domain.day_history import DayHistory, EquityPoint, FundingPayment, LearningPoint, PricePoint, VirtualResult
 from labkit.domain.decisions import Decision
 from labkit.domain.orders import Fill
 from labkit.domain.position import ZERO, Position, quantize_money
@@ -23,6 +23,7 @@ from labkit.engine.engine import Engine
 from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.recovery import RecordedDecisions, apply_recorded
 from labkit.engine.snapshots import account_row, position_rows
+from labkit.engine.virtual_results import VirtualBook
 from labkit.errors import ConfigError
 
 
@@ -54,7 +55,7 @@ def read_day(ledger_path: Path, day: str) -> DayHistory:
 def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
     recorded = RecordedDecisions()
     engine = Engine(Config(), recorded)
-    summaries = DaySummaries(engine)
+    summaries, virtual_book = DaySummaries(engine), VirtualBook()
     equity: list[EquityPoint] = []
     fills: list[Fill] = []
     slippage: list[Decimal] = []
@@ -65,6 +66,7 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
     decisions: list[Decision] = []
     events: list[EventRow] = []
     learning: list[LearningPoint] = []
+    virtual: list[VirtualResult] = []
     at_start = account_row(engine, {})
     last_ms, first_sequence, last_sequence = start_ms, 0, 0
     virtual_closed_before = virtual_closed = 0
@@ -83,7 +85,8 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         held = engine.position(fill.symbol) if fill else None
         summaries.before(event)
         apply_recorded(engine, recorded, entry)
-        summaries.after(entry)
+        closed_virtually = virtual_book.take_in(entry)
+        summaries.after(entry, closed_virtually)
         is_new = fill is not None and engine.counts.fills > before.fills
         if is_new and fill and held:
             own = engine.intents[fill.client_order_id].slippage(fill)
@@ -100,6 +103,7 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         last_ms, last_sequence = event.time_ms, entry.sequence
         events += engine.log
         decisions += entry.decisions
+        virtual += closed_virtually
         if engine.counts.positions_closed > before.positions_closed:
             trades.append(engine.closed_trades[-1])
         match event:
@@ -138,6 +142,7 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         prices={symbol: tuple(prices[symbol]) for symbol in sorted({fill.symbol for fill in fills} & prices.keys())},
         decisions=tuple(decisions),
         learning=tuple(learning),
+        virtual=tuple(virtual),
         days=summaries.all(),
         virtual_closed=virtual_closed - virtual_closed_before,
         events=tuple(events),

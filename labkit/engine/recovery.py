@@ -173,6 +173,9 @@ def recover(config: Config, ledger: Ledger, trader: SelfLearningTrader, checkpoi
             trader.restore(checkpoints.load(entry.event.state_hash))
             engine.decider = along
         apply_recorded(engine, recorded, entry)
+        if isinstance(entry.event, ev.LearningObserved):
+            # What it tells of was taken from the trader then; only what came after is still to be told.
+            trader.take_labels()
     live: Decider = trader
     engine.decider = live
     return Recovered(engine, len(entries), along.differences)

@@ -307,6 +307,7 @@ class UnifiedScheduler:
         self.state = "stopping"
         if self._engine is not None and self._ledger is not None and not failed:
             if self.self_learning_trader.last_open_time_ms:
+                self._note_learning()
                 self._checkpoint()
             self.submit(ev.EngineStopped(time_ms=self.clock.now_ms(), reason=reason))
         await self._wind_down()
@@ -561,7 +562,10 @@ class UnifiedScheduler:
         trader = self.self_learning_trader
         self.submit(
             ev.LearningObserved(
-                time_ms=self.clock.now_ms(), learning=trader.learning(), virtual_closed=trader.virtual_closed
+                time_ms=self.clock.now_ms(),
+                learning=trader.learning(),
+                virtual_closed=trader.virtual_closed,
+                labels=trader.take_labels(),
             )
         )
 

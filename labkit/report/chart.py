@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH_INCHES = 10.4
-DOTS_PER_INCH = 160
+DOTS_PER_INCH = 192
 PALETTE = 96
 CSS_DOTS_PER_INCH = 96
 
@@ -99,8 +99,3 @@ def say_nothing(chart: Chart, sentence: str) -> Chart:
     chart.set_size_inches(WIDTH_INCHES, 0.7)
     chart.text(0.0, 0.5, sentence[0].upper() + sentence[1:] + ".", color=QUIET, fontsize=11, va="center")
     return chart
-
-
-def words(name: str) -> str:
-    """A name of the code as words."""
-    return name.replace("_", " ")

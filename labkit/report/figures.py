@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from labkit.domain.clock import HOUR_MS, MINUTE_MS
 from labkit.domain.day_history import DayHistory
 from labkit.domain.decisions import Decision
-from labkit.domain.reasons import exit_words
+from labkit.domain.reasons import because, exit_words
 from labkit.domain.snapshot import ClosedTrade
 from labkit.report import metrics
 from labkit.report.chart import (
@@ -33,7 +33,6 @@ from labkit.report.chart import (
     say_nothing,
     tidy,
     time_axis,
-    words,
 )
 from labkit.report.days import clock_text
 from labkit.report.metrics import PnlSplit
@@ -249,7 +248,7 @@ def decisions(history: DayHistory) -> Chart:
         ("taken", counts.taken, BLUE),
         ("held: position stays open", counts.held, SKY),
         ("exit: the model changed its mind", counts.exits, ORANGE),
-        *((f"refused: {words(reason)}", count, "#9aa5b1") for reason, count in counts.refused.items()),
+        *((f"refused: {because(reason)}", count, "#9aa5b1") for reason, count in counts.refused.items()),
     ]
     shown = [bar for bar in bars if bar[1]]
     told = ", ".join(f"{name} {count}" for name, count, _ in shown) or "none"

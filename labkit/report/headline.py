@@ -14,6 +14,7 @@ import msgspec
 
 from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.day_history import DayHistory
+from labkit.domain.reasons import because
 from labkit.report import metrics
 from labkit.report.days import clock_text
 from labkit.report.tables import QUOTE
@@ -97,7 +98,7 @@ class Headline:
             told.append("No trade was closed.")
         if counts.total:
             reasons = list(counts.refused.items())
-            main = f", most often for {reasons[0][0].replace('_', ' ')} ({reasons[0][1]})" if reasons else ""
+            main = f", most often because {because(reasons[0][0])} ({reasons[0][1]:,})" if reasons else ""
             told.append(
                 f"Of {_count(counts.total, 'decision')} {counts.taken} opened a trade; "
                 f"{counts.refusals} were refused{main}."

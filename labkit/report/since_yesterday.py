@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from labkit.domain.day_history import DayHistory, DaySummary
-from labkit.domain.reasons import GATES
+from labkit.domain.reasons import because
 from labkit.domain.snapshot import LearningRow
 from labkit.report.tables import QUOTE
 
@@ -62,16 +62,11 @@ def _refusals(before: DaySummary, now: DaySummary) -> str:
     if not now.refused:
         return "No entry was refused." if before.refused else ""
     reason, count = next(iter(now.refused.items()))
-    told = f"Entries were refused most often because {_because(reason)} ({count:,} of {sum(now.refused.values()):,})"
+    told = f"Entries were refused most often because {because(reason)} ({count:,} of {sum(now.refused.values()):,})"
     earlier = next(iter(before.refused), None)
     if earlier is None:
         return f"{told}; none was refused before."
-    return f"{told}, as before." if earlier == reason else f"{told}; before, because {_because(earlier)}."
-
-
-def _because(reason: str) -> str:
-    words = GATES[reason].failed if reason in GATES else reason.replace("_", " ")
-    return words[0].lower() + words[1:]
+    return f"{told}, as before." if earlier == reason else f"{told}; before, because {because(earlier)}."
 
 
 def _learning(before: LearningRow | None, now: LearningRow | None) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.domain.clock import MINUTE_MS
 from labkit.domain.day_history import DayHistory
 from labkit.domain.decisions import Action
+from labkit.domain.reasons import exit_words, flip_words, reason_words
 from labkit.domain.snapshot import EventRow
 from labkit.report import metrics
 from labkit.report.days import clock_text
@@ -48,7 +49,7 @@ def equity_bridge(history: DayHistory) -> pd.DataFrame:
         ("closing equity", bridge.closing),
     ]
     shown = [step for step in steps if step[1] or step[0] not in ("deposits", "other")]
-    return _frame(
+    return frame_of(
         {"step": [name for name, _ in shown], "amount": [_cents(amount) for _, amount in shown]}, {"amount": QUOTE}
     )
 
@@ -72,8 +73,8 @@ def pnl_by_side(history: DayHistory) -> pd.DataFrame:
 
 def pnl_by_exit_reason(history: DayHistory) -> pd.DataFrame:
     """The trades closed on the day by exit reason, split; the total is what the day booked."""
-    closed = Counter(_words(trade.exit_reason) for trade in history.trades)
-    splits = {_words(reason): split for reason, split in metrics.split_by_exit_reason(history).items()}
+    closed = Counter(exit_words(trade.exit_reason) for trade in history.trades)
+    splits = {exit_words(reason): split for reason, split in metrics.split_by_exit_reason(history).items()}
     return _split_table("exit reason", splits, closed)
 
 
@@ -81,7 +82,7 @@ def trades(history: DayHistory) -> pd.DataFrame:
     """Every round trip closed on the day: what the trader expected of it, how it ended and what it earned."""
     entries = metrics.entry_decisions(history)
     splits = [metrics.in_cents(metrics.of_trade(trade)) for trade in history.trades]
-    return _frame(
+    return frame_of(
         {
             "opened": [clock_text(trade.opened_ms, seconds=True) for trade in history.trades],
             "held": [round((trade.closed_ms - trade.opened_ms) / MINUTE_MS, 1) for trade in history.trades],
@@ -92,7 +93,7 @@ def trades(history: DayHistory) -> pd.DataFrame:
             "exit": [_digits(trade.exit_price) for trade in history.trades],
             "chance": [round(100 * entry.probability, 1) if entry else None for entry in entries],
             "expected": [round(BPS * entry.expected_value, 1) if entry else None for entry in entries],
-            "exit reason": [_words(trade.exit_reason) for trade in history.trades],
+            "exit reason": [exit_words(trade.exit_reason) for trade in history.trades],
             **_split_columns(splits),
         },
         {
@@ -110,7 +111,7 @@ def trades(history: DayHistory) -> pd.DataFrame:
 def open_positions(history: DayHistory) -> pd.DataFrame:
     """What was still open at the end of the day, with its exits."""
     rows = history.open_positions
-    return _frame(
+    return frame_of(
         {
             "opened": [clock_text(row.opened_ms, seconds=True) for row in rows],
             "symbol": [row.symbol for row in rows],
@@ -134,7 +135,7 @@ def trade_statistics(history: DayHistory) -> pd.DataFrame:
         "short": metrics.trade_statistics(trade for trade in history.trades if trade.side == "short"),
     }
     rows = groups.values()
-    return _frame(
+    return frame_of(
         {
             "trades": list(groups),
             "count": [row.count for row in rows],
@@ -174,7 +175,7 @@ def decisions_by_symbol(history: DayHistory) -> pd.DataFrame:
         "held": Action.HOLD,
         "exits": Action.EXIT,
     }
-    return _frame(
+    return frame_of(
         {
             "symbol": list(counts),
             "decisions": [sum(count.values()) for count in counts.values()],
@@ -189,14 +190,14 @@ def refusals(history: DayHistory) -> pd.DataFrame:
     counts = metrics.decision_counts(history.decisions)
     nearest = metrics.nearest_refusals(history.decisions)
     best = [nearest[reason] for reason in counts.refused]
-    return _frame(
+    return frame_of(
         {
-            "reason": [_words(reason) for reason in counts.refused],
+            "reason": [reason_words(Action.REFUSE, reason) for reason in counts.refused],
             "count": list(counts.refused.values()),
             "share": [round(100 * count / counts.total, 1) for count in counts.refused.values()],
             "nearest": [f"{decision.symbol} {clock_text(decision.time_ms)}" for decision in best],
             "expected": [round(BPS * decision.expected_value, 1) for decision in best],
-            "what would have changed it": [decision.smallest_change for decision in best],
+            "what would have changed it": [flip_words(decision) for decision in best],
         },
         {"share": "% of decisions", "nearest": "UTC", "expected": "bps"},
     )
@@ -205,7 +206,7 @@ def refusals(history: DayHistory) -> pd.DataFrame:
 def learning(history: DayHistory) -> pd.DataFrame:
     """How the learner stood when the day began and when it ended."""
     if not history.learning:
-        return _frame({"measure": [], "first": [], "last": [], "change": []}, {})
+        return frame_of({"measure": [], "first": [], "last": [], "change": []}, {})
     first, last = history.learning[0].learning, history.learning[-1].learning
     names = sorted({*first.expert_weights, *last.expert_weights})
     rows: list[tuple[str, float, float, int]] = [
@@ -218,7 +219,7 @@ def learning(history: DayHistory) -> pd.DataFrame:
             for name, w in ((name, last.expert_weights.get(name, 0.0)) for name in names)
         ),
     ]
-    return _frame(
+    return frame_of(
         {
             "measure": [name for name, *_ in rows],
             "first": [_rounded(a, n) for _, a, _, n in rows],
@@ -248,7 +249,7 @@ def books(history: DayHistory) -> pd.DataFrame:
         "funding": (flows.funding, difference.funding),
         "net": (flows.net, difference.net),
     }
-    return _frame(
+    return frame_of(
         {
             "origin": list(rows),
             "sum of flows": [str(flow) for flow, _ in rows.values()],
@@ -268,12 +269,12 @@ def provenance(history: DayHistory) -> pd.DataFrame:
         "market": history.market,
         "virtual positions closed into labels": f"{history.virtual_closed:,}",
     }
-    return _frame({"what": list(rows), "value": list(rows.values())}, {})
+    return frame_of({"what": list(rows), "value": list(rows.values())}, {})
 
 
 def _event_table(events: Iterable[EventRow]) -> pd.DataFrame:
     rows = list(events)
-    return _frame(
+    return frame_of(
         {
             "time": [clock_text(event.time_ms, seconds=True) for event in rows],
             "severity": [event.severity for event in rows],
@@ -286,7 +287,7 @@ def _event_table(events: Iterable[EventRow]) -> pd.DataFrame:
 def _split_table(name: str, splits: Mapping[str, PnlSplit], closed: Counter[str]) -> pd.DataFrame:
     counts = [closed[key] for key in splits]
     shown = metrics.all_in_cents(splits)
-    return _frame(
+    return frame_of(
         {
             name: [*shown, TOTAL],
             "trades": [*counts, sum(counts)],
@@ -302,17 +303,14 @@ def _split_columns(splits: Iterable[PnlSplit]) -> dict[str, list[float | None]]:
     return {part: [_cents(getattr(row, part)) for row in rows] for part in SPLIT_UNITS}
 
 
-def _frame(columns: Mapping[str, list[Any]], units: Mapping[str, str]) -> pd.DataFrame:
+def frame_of(columns: Mapping[str, list[Any]], units: Mapping[str, str]) -> pd.DataFrame:
+    """A table with its units and with the columns that are results in money marked."""
     import pandas as pd
 
     frame = pd.DataFrame(dict(columns))
     frame.attrs["units"] = dict(units)
     frame.attrs["money"] = [name for name in frame.columns if name in MONEY]
     return frame
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _rounded(value: float, digits: int) -> float:

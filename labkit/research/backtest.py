@@ -39,6 +39,7 @@ from labkit.research.verdict import Verdict, judge, skill_of
 from labkit.trader.exits import EXIT_REASONS
 from labkit.trader.learner import EXPERTS
 from labkit.trader.policies import Policy, probabilities_through
+from labkit.trader.reliability import reliability
 from labkit.trader.state import new_state
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SPREAD_BPS = 1.0
 """Bars tell no spread. What the large contracts quote is less, what the small ones quote is more."""
-RELIABILITY_BINS = 10
 
 Data = Market | Lake | Path | str | Sequence[Path | str] | Mapping[str, "pd.DataFrame"]
 
@@ -154,7 +154,7 @@ class BacktestResult:
         """What was said and what came true, in ten bins of as many labels each.
 
         Columns: `said` (mean probability of the long bracket), `came_true` (mean label), `error` (its standard error by
-        the labels' weights, which say how far they overlap) and `labels`.
+        the labels' weights, which say how far they overlap), `independent` (the sum of those) and `labels`.
         """
         import pandas as pd
 
@@ -164,16 +164,7 @@ class BacktestResult:
         order = np.argsort(asked)
         found = order[np.searchsorted(asked[order], answers["asked_minute"] * symbols + answers["symbol"])]
         said, q, weight = decisions["p"][found], answers["q"], answers["weight"]
-        ranks = np.argsort(np.argsort(said, kind="stable"), kind="stable")
-        bins = ranks * RELIABILITY_BINS // max(1, said.size)
-        rows = []
-        for number in np.unique(bins):
-            inside = bins == number
-            own = weight[inside]
-            mean = np.average(q[inside], weights=own)
-            spread = np.average((q[inside] - mean) ** 2, weights=own)
-            rows.append((np.average(said[inside], weights=own), mean, (spread / own.sum()) ** 0.5, inside.sum()))
-        return pd.DataFrame(rows, columns=["said", "came_true", "error", "labels"])
+        return pd.DataFrame(reliability(said, q, weight)._asdict())
 
     @cached_property
     def summary(self) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from labkit.config import Config, TraderConfig
 from labkit.domain.clock import MINUTE_MS
-from labkit.domain.decisions import LEARNER, Decision, VirtualPosition
+from labkit.domain.decisions import LEARNER, Decision, Label, VirtualPosition
 from labkit.domain.market_events import Bar, MarkPrice, Quote
 from labkit.domain.snapshot import LearningRow
 from labkit.errors import LocalProtocolError, RemoteProtocolError
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 STATE_VERSION = 3
 _GAP_RATE = 0.1
 """Weight of the newest execution in the mean execution gap of a symbol."""
+LABELS_KEPT = 50_000
+"""For whoever never takes them."""
 
 
 class PriceView(Protocol):
@@ -81,6 +84,7 @@ class SelfLearningTrader:
         self._scratch = step.scratch()
         self._foreign = step.nobody_else(len(self.symbols))
         self._last_price: dict[str, float] = {}
+        self._labels: deque[Label] = deque(maxlen=LABELS_KEPT)
 
     # -- living ---------------------------------------------------------------------------------------------------
 
@@ -146,15 +150,23 @@ class SelfLearningTrader:
             bar = bars.get(symbol)
             if bar is not None and bar.closed and bar.open_time_ms == open_time_ms:
                 rows[0, index] = bars_to_rows((bar,))[0]
+        closed = int(self._common("closed"))
         if self._desk is None:
             self._step.advance(self._settings, self._state, np.array([minute]), rows, self._foreign, *self._scratch)
         else:
             self._live_minute(self._desk, minute, rows[0])
+        self._labels += map(self._label, range(closed, int(self._common("closed"))))
         return tuple(
             self._decide(index, minute, quotes, marks, held.get(symbol, 0), equity_drawdown)
             for index, symbol in enumerate(self.symbols)
             if self._step.is_due(self._settings, minute, index)
         )
+
+    def take_labels(self) -> tuple[Label, ...]:
+        """What the questions closed by `step` came to, oldest first; each is given once."""
+        taken = tuple(self._labels)
+        self._labels.clear()
+        return taken
 
     def adopt(self, config: TraderConfig) -> None:
         """Decide by these settings from now on. Raises `LocalProtocolError` if they would learn differently."""
@@ -316,6 +328,17 @@ class SelfLearningTrader:
                 if record["asked_minute"] == minute:
                     foreign[index] = desk.ask(index, minute, record)
             self._step.put_questions(state, minute, foreign)
+
+    def _label(self, number: int) -> Label:
+        """The label of the question that closed as the `number`th; only the latest are kept."""
+        answer = self._state.answers[number % self._state.answers.size]
+        return Label(
+            symbol=self.symbols[int(answer["symbol"])],
+            asked_ms=(int(answer["asked_minute"]) + 1) * MINUTE_MS,
+            closed_ms=(int(answer["minute"]) + 1) * MINUTE_MS,
+            came_to=float(answer["q"]),
+            weight=float(answer["weight"]),
+        )
 
     def _common(self, field: str) -> float:
         value: float = self._state.common[field][0]

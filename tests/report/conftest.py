@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from labkit.domain.clock import HOUR_MS, MINUTE_MS
-from labkit.domain.day_history import DayHistory, EquityPoint, FundingPayment, LearningPoint, PricePoint
+from labkit.domain.day_history import DayHistory, EquityPoint, FundingPayment, LearningPoint, PricePoint, VirtualResult
 from labkit.domain.decisions import Action, Decision, Gate
 from labkit.domain.orders import Fill, Side
 from labkit.domain.position import Position, quantize_money
@@ -68,6 +68,23 @@ def decision(symbol: str, time_ms: int, action: Action, reason: str, side: int, 
         gates=(Gate("expected_value", expected > 0, ""),),
         smallest_change=f"{abs(10_000 * expected):.1f} bps more edge",
     )
+
+
+def virtual_results(rng: random.Random, end_ms: int) -> list[VirtualResult]:
+    """Forecasts that come true as often as they say, decided on every five minutes."""
+    found = []
+    for asked_ms in range(START_MS, end_ms - 30 * MINUTE_MS, 5 * MINUTE_MS):
+        for symbol in PRICES:
+            chance = rng.uniform(0.5, 0.8)
+            found.append(
+                VirtualResult(
+                    symbol=symbol, side=rng.choice(("long", "short")), asked_ms=asked_ms,
+                    closed_ms=asked_ms + 30 * MINUTE_MS,
+                    action=Action.REFUSE if chance < 0.7 else Action.ENTER_LONG, reason="expected_value", chance=chance,
+                    came_to=float(rng.random() < chance), barrier=0.005, cost=0.0012, weight=0.2,
+                )
+            )  # fmt: skip
+    return found
 
 
 def build_day(
@@ -212,6 +229,7 @@ def build_day(
         },
         decisions=tuple(sorted(decisions, key=lambda d: (d.time_ms, d.symbol))),
         learning=tuple(learned),
+        virtual=tuple(virtual_results(rng, end_ms)),
         virtual_closed=57,
         events=(
             EventRow(START_MS + 1_000, "info", "engine started, epoch 1"),

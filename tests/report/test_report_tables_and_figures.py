@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from labkit.domain.day_history import DayHistory
-from labkit.report import figures, metrics, tables
+from labkit.report import figures, metrics, reliability, tables, virtual_positions
 from labkit.report.headline import HEADLINE_MIME, Figures, Headline
 from labkit.report.sheet import Sheet
 
@@ -19,6 +19,7 @@ TABLES = [
     tables.equity_bridge, tables.pnl_by_symbol, tables.pnl_by_hour, tables.pnl_by_side, tables.pnl_by_exit_reason,
     tables.trades, tables.open_positions, tables.trade_statistics, tables.decisions_by_symbol, tables.refusals,
     tables.learning, tables.warnings, tables.events, tables.books, tables.provenance,
+    virtual_positions.virtual_and_real, virtual_positions.virtual_by_decision, reliability.reliability_table,
 ]  # fmt: skip
 FIGURES = [
     figures.equity,
@@ -28,12 +29,13 @@ FIGURES = [
     figures.trade_charts,
     figures.decisions,
     figures.learning,
+    reliability.reliability_chart,
 ]
 
 
 def empty_day(make_day: MakeDay) -> DayHistory:
     return msgspec.structs.replace(
-        make_day(trades=0), equity=(), decisions=(), learning=(), events=(), virtual_closed=0
+        make_day(trades=0), equity=(), decisions=(), learning=(), events=(), virtual=(), virtual_closed=0
     )
 
 
