@@ -32,6 +32,7 @@ from labkit.domain.moments import Moment
 from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError, LabkitError
 from labkit.market.lake import LAKE_FOLDER
+from labkit.research import units
 from labkit.research.backtest import (
     DEFAULT_SPREAD_BPS,
     BacktestResult,
@@ -46,6 +47,7 @@ from labkit.research.markets import Market
 from labkit.research.simulation import costs_of, simulate
 from labkit.research.tables import frame_html
 from labkit.research.trials import Kind, Trial, TrialLedger
+from labkit.research.units import with_units
 from labkit.store.journal import Journal, Record
 
 if TYPE_CHECKING:
@@ -85,7 +87,8 @@ class SweepResult:
         """One row per point: its settings, then the figures of `BacktestResult.summary`."""
         import pandas as pd
 
-        return pd.DataFrame([{**outcome.point, **outcome.summary} for outcome in self.outcomes])
+        table = pd.DataFrame([{**outcome.point, **outcome.summary} for outcome in self.outcomes])
+        return with_units(table, units.SUMMARY, otherwise=units.SETTING)
 
     @property
     def daily_returns(self) -> NDArray[np.float64]:
