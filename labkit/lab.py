@@ -515,10 +515,9 @@ class Lab:
     def __repr__(self) -> str:
         snapshot = self.snapshot()
         state = f"{snapshot.state}{': ' + snapshot.state_detail if snapshot.state_detail else ''}"
-        return (
-            f"Lab({snapshot.market} market, {len(self.config.symbols)} symbols, "
-            f"{self.config.speed:g}x faster than life, {state})"
-        )
+        speed = self.config.speed
+        pace = "virtual time" if isinstance(speed, str) else f"{speed:g}x faster than life"
+        return f"Lab({snapshot.market} market, {len(self.config.symbols)} symbols, {pace}, {state})"
 
     def _repr_html_(self) -> str:
         from labkit.widgets.lab_card import lab_card
