@@ -24,6 +24,7 @@ from labkit import cli_data, cli_tape
 from labkit.config import Config, load_config
 from labkit.domain.clock import utc_day
 from labkit.domain.snapshot import Snapshot
+from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError, DataFileError, LabkitError, TapeError
 from labkit.wire.signing import PEM_BEGINS
 
@@ -255,9 +256,7 @@ def _stop_signal() -> asyncio.Event:
 
 @contextlib.contextmanager
 def _progress(minutes: float | None) -> Any:
-    from tqdm import tqdm
-
-    with tqdm(total=minutes, unit="min", desc="market time", file=sys.stderr, disable=None) as bar:
+    with progress_bar("market time", "min", minutes) as bar:
 
         def show(lived: float) -> None:
             bar.update(round(lived, 2) - bar.n)
