@@ -1,7 +1,8 @@
 """The command line: `labkit lab · run · report · exchange · weather · data · tape · check · doctor`.
 
 Results go to standard output, progress and errors to standard error. A person's mistake is one clear line and exit
-status 2; a failure of the lab is status 1; Ctrl-C ends cleanly with status 130.
+status 2; a failure of the lab is status 1; Ctrl-C ends cleanly with status 130, a reader that goes away (`| head`) with
+141.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import importlib
 import json
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -22,12 +24,14 @@ from labkit import cli_data, cli_tape
 from labkit.config import Config, load_config
 from labkit.domain.clock import utc_day
 from labkit.domain.snapshot import Snapshot
+from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError, DataFileError, LabkitError, TapeError
 from labkit.wire.signing import PEM_BEGINS
 
 BAD_INPUT = 2
 FAILED = 1
 INTERRUPTED = 130
+READER_GONE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,12 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
+        sys.stdout.flush()
     except (ConfigError, TapeError, DataFileError) as error:
         return _complain(error, BAD_INPUT)
     except LabkitError as error:
         return _complain(error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read it (`| head`) has seen enough. Python would complain again when it closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
     return status
 
 
@@ -247,9 +256,7 @@ def _stop_signal() -> asyncio.Event:
 
 @contextlib.contextmanager
 def _progress(minutes: float | None) -> Any:
-    from tqdm import tqdm
-
-    with tqdm(total=minutes, unit="min", desc="market time", file=sys.stderr, disable=None) as bar:
+    with progress_bar("market time", "min", minutes) as bar:
 
         def show(lived: float) -> None:
             bar.update(round(lived, 2) - bar.n)
@@ -386,10 +393,11 @@ def _weather(options: argparse.Namespace) -> int:
     if options.what == "limits":
         from labkit.research import limit_trials
 
-        lines = list(limit_trials.table())
-        for line, well in lines:
-            print(line if well else f"{line}  FAILED")
-        return 0 if all(well for _, well in lines) else FAILED
+        failed = 0
+        for line, well in limit_trials.table():
+            print(line if well else f"{line}  FAILED", flush=True)
+            failed += not well
+        return FAILED if failed else 0
     if options.what == "figures":
         return _figures(options.targets, as_json=options.json)
     if options.what == "table":
