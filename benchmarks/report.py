@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from nbclient import NotebookClient
 
 import labkit
 from labkit.config import ReportConfig
+from labkit.edge.clocks import SystemClock
 from labkit.engine.history import last_day
 from labkit.report.daily_reporter import NOTEBOOK, DailyReporter
 from labkit.report.notebook_run import to_page
@@ -41,9 +43,9 @@ def cpu_seconds() -> float:
 
 def with_labkit(ledger: Path, day: str, folder: Path) -> dict[str, float]:
     """Also splits the wall time by the times papermill writes into the notebook."""
-    began = datetime.now(tz=UTC).timestamp()
+    began = SystemClock().now_ms() / 1000
     page = DailyReporter(ledger, folder / "reports", ReportConfig()).write_now(day)
-    ended = datetime.now(tz=UTC).timestamp()
+    ended = SystemClock().now_ms() / 1000
     notebook = nbformat.read(page.with_suffix(".ipynb"), as_version=4)
     run = [cell.metadata.papermill for cell in notebook.cells if cell.cell_type == "code"]
     moments = [
@@ -53,7 +55,7 @@ def with_labkit(ledger: Path, day: str, folder: Path) -> dict[str, float]:
         _moment(run[-1].end_time),
         ended,
     ]
-    return {part: end - start for part, start, end in zip(PARTS, moments, moments[1:], strict=True)}
+    return {part: end - start for part, (start, end) in zip(PARTS, pairwise(moments), strict=True)}
 
 
 def with_papermill_and_nbconvert(ledger: Path, day: str, folder: Path) -> dict[str, float]:
