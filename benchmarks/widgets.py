@@ -8,7 +8,7 @@
   second, CPU of the kernel beyond the market's own, CPU of the browser, frames the page paints.
 - Leaks: eight hours of a monitor are 144,000 frames at five a second; `--frames` of them are sent as fast as the page
   takes them, and the slope of the page's heap and of the kernel's memory over the later half is told for eight hours.
-  Then `--cycles` monitors are opened and closed.
+  Then `--cycles` monitors are opened and closed, and as many plain ipywidgets HTML.
 - The engine: how late a probe of 5 ms on the lab's own loop is, 99th percentile, with a monitor open and without one,
   in turns.
 - From the start of the server, everything set up, to the first price on the page and to the first closed trade.
@@ -62,8 +62,9 @@ while m._frames._sequence - start < {frames}: time.sleep(0.05)
 print(market.memory_mb())
 """
 CYCLES = """
+import ipywidgets
 for _ in range({cycles}):
-    LiveMonitor(lab).close()
+    {make}.close()
     time.sleep(0.04)  # the server throws messages away beyond a thousand a second
 print(*market.objects_and_threads())
 """
@@ -252,14 +253,15 @@ def leaks(page: Page, options: Any) -> None:
         slope = statistics.linear_regression(range(3), values[2:]).slope * per_frame
         told = ", ".join(f"{value:.1f}" for value in values)
         print(f"{what}: {told} MB after each fifth of {options.frames} frames; {slope:+.1f} MB in eight hours")
-    page.run(8)  # what is loaded and kept once
-    heap, before = page.heap_mb(), page.printed(9)
-    page.printed(8)
-    after, later = page.printed(9), page.heap_mb()
-    print(
-        f"{options.cycles} monitors opened and closed: {after[0] - before[0]:+.0f} objects of {before[0]:.0f}, "
-        f"{after[1] - before[1]:+.0f} threads, {later - heap:+.1f} MB in the page"
-    )
+    for what, cell in (("monitors", 8), ("plain HTML", 14)):
+        page.run(cell)  # what is loaded and kept once
+        heap, before = page.heap_mb(), page.printed(9)
+        page.printed(cell)
+        after, later = page.printed(9), page.heap_mb()
+        print(
+            f"{options.cycles} {what} opened and closed: {after[0] - before[0]:+.0f} objects of {before[0]:.0f}, "
+            f"{after[1] - before[1]:+.0f} threads, {later - heap:+.1f} MB in the page"
+        )
 
 
 def engine(page: Page) -> None:
@@ -311,6 +313,7 @@ def main() -> None:
     parser.add_argument("--with", dest="prefix", help="where pip --prefix has installed ipydatagrid")
     options = parser.parse_args()
     close = "w.close(); w = None; gc.collect();"
+    cycles = CYCLES.replace("print(*market.objects_and_threads())", "")
     cells = [
         SET_UP.replace("SYMBOLS", str(options.symbols)).replace("TICKS", str(options.ticks)),
         "w = m = LiveMonitor(lab); w",
@@ -320,12 +323,13 @@ def main() -> None:
         "w = market.data_grid(lab); w",
         close,
         FULL_PACE.format(frames=options.frames // 5),
-        CYCLES.format(cycles=options.cycles).replace("print(*market.objects_and_threads())", ""),
+        cycles.format(cycles=options.cycles, make="LiveMonitor(lab)"),
         "print(*market.objects_and_threads())",
         START_A_LAB,
         "w = m = real.monitor(); w",
         "print(*probe(6))",
         "real.stop()",
+        cycles.format(cycles=options.cycles, make="ipywidgets.HTML('<b>1</b>')"),
     ]
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:

@@ -34,7 +34,7 @@ _HOMES = {
     "search": "labkit.research.sweep",
     "start": "labkit.lab",
     "sweep": "labkit.research.sweep",
-    "tune": "labkit.lab",
+    "tune": "labkit.lab_tuner",
     "walk_forward": "labkit.research.walk_forward",
 }
 

@@ -12,7 +12,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from decimal import Decimal, InvalidOperation
@@ -38,16 +38,15 @@ from labkit.engine.position_details import position_detail, what_if
 from labkit.engine.recovery import fold
 from labkit.engine.snapshots import latest_marks, latest_quotes, snapshot_of_nothing, snapshot_of_past, take_snapshot
 from labkit.errors import ConfigError, LabkitError, NotInTime
-from labkit.paper.truth_table import IntentTruth, truth_table
-from labkit.paper.venue import Venue
-from labkit.paper.weather.admin import status as weather_status
-from labkit.paper.weather.script import find_script
+from labkit.lab_tables import lab_table
+from labkit.lab_weather import WeatherControl
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from labkit.engine.engine import Engine
     from labkit.engine.unified_scheduler import UnifiedScheduler
+    from labkit.paper.venue import Venue
     from labkit.report.daily_reporter import DailyReporter
     from labkit.research.backtest import Data
     from labkit.trader.policies import Policy
@@ -207,14 +206,14 @@ class Lab:
 
     def prices(self) -> pd.DataFrame:
         """Live prices, one row a symbol. Units of the columns, here and below, are in `.attrs["units"]`."""
-        return _frame(
+        return lab_table(
             self.snapshot().symbols,
             "symbol bid_price ask_price mark_price funding_rate change_24h liquidity_score age_ms stale_because",
         )
 
     def positions(self, at: Moment | None = None) -> pd.DataFrame:
         """Open positions with their exits, now or `at` a past moment; prices and PnL in quote asset."""
-        return _frame(
+        return lab_table(
             (self.snapshot() if at is None else self.at(at)).positions,
             "symbol quantity entry_price exit_price mark_price unrealized_pnl stop_price target_price "
             "trailing_stop_price liquidation_price opened_ms due_ms",
@@ -237,7 +236,7 @@ class Lab:
 
     def virtual_positions(self) -> pd.DataFrame:
         """Open virtual positions, which teach the learner without money; `result` is gross, a fraction of the entry."""
-        return _frame(
+        return lab_table(
             self.snapshot().virtual_positions,
             "symbol side entry_price last_price stop_price target_price result opened_ms due_ms",
         )
@@ -258,7 +257,7 @@ class Lab:
 
     def trades(self) -> pd.DataFrame:
         """The latest closed round trips; money in quote asset."""
-        return _frame(
+        return lab_table(
             self.snapshot().closed_trades,
             "symbol side quantity entry_price exit_price realized_pnl slippage commission funding net_pnl exit_reason "
             "opened_ms closed_ms",
@@ -277,7 +276,7 @@ class Lab:
 
     def decisions(self) -> pd.DataFrame:
         """The latest decision on each symbol, trades not taken included."""
-        return _frame(
+        return lab_table(
             self.snapshot().decisions,
             "symbol time_ms action primary_reason side probability expected_value leverage smallest_change",
         )
@@ -290,7 +289,7 @@ class Lab:
             made = [d for entry in ledger.entries() for d in entry.decisions if wanted in ("", d.symbol)]
         finally:
             ledger.close()
-        return _frame(
+        return lab_table(
             made,
             "symbol time_ms action primary_reason side probability calibration_slope edge fee_cost spread_cost "
             "slippage_cost funding_cost execution_gap_cost expected_value leverage policy smallest_change",
@@ -352,7 +351,7 @@ class Lab:
     @property
     def weather(self) -> WeatherControl:
         """Faults on demand: `lab.weather("storm")`, `lab.weather.clear()`, `lab.weather` shows what there is."""
-        return WeatherControl(self)
+        return WeatherControl(self._at_the_exchange)
 
     def pause_entries(self, reason: str = "asked to") -> None:
         """No new positions from now on; exits go on."""
@@ -443,7 +442,9 @@ class Lab:
         Args:
             start, end, data: the history it runs over, as in `labkit.tune`.
         """
-        return _tuner(self.config, start, end, data, self)
+        from labkit.lab_tuner import tuner_of
+
+        return tuner_of(self.config, start, end, data, self)
 
     def apply_settings(self, trader: dict[str, Any]) -> None:
         """Stop, and start anew with changed settings of the trader: same books, positions and data folder.
@@ -506,6 +507,17 @@ class Lab:
         self._running()
         self._host.call(wish)
 
+    def _at_the_exchange(self, wish: Callable[[Venue, int], T]) -> T:
+        assembly = self._running()
+
+        def on_its_thread() -> T:
+            venue, now_ms = assembly.exchange.venue, assembly.clock.now_ms()
+            done = wish(venue, now_ms)
+            venue.advance(now_ms)
+            return done
+
+        return self._host.call(on_its_thread)
+
     def _traded(self, symbol: str) -> str:
         wanted = symbol.upper().replace("/", "").replace("-", "")
         if wanted not in self.config.symbols:
@@ -516,57 +528,6 @@ class Lab:
 
 
 POLL_SECONDS = 0.25
-
-
-class WeatherControl:
-    """The weather of a lab's paper exchange; shows itself in a notebook."""
-
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-
-    def __call__(self, name_or_path: str, *, seed: int | None = None) -> WeatherControl:
-        """Have a ready-made weather (`labkit weather ls`), or the script in a file, from now on.
-
-        Raises:
-            ConfigError: there is no such weather.
-        """
-        script = find_script(name_or_path, seed=seed)
-        self._do(lambda venue, now_ms: venue.weather.begin(script, now_ms))
-        return self
-
-    def clear(self) -> WeatherControl:
-        """Fair weather again."""
-        self._do(lambda venue, now_ms: venue.weather.clear(now_ms))
-        return self
-
-    def status(self) -> dict[str, Any]:
-        """What weather there is, and how often each fault struck."""
-        return self._do(lambda venue, now_ms: weather_status(venue))
-
-    def executions(self) -> dict[str, IntentTruth]:
-        """The exchange's own truth table: what became of every client order id."""
-        return self._do(lambda venue, now_ms: truth_table(venue.desk))
-
-    def _do(self, wish: Callable[[Venue, int], T]) -> T:
-        assembly = self._lab._running()
-
-        def on_its_thread() -> T:
-            venue, now_ms = assembly.exchange.venue, assembly.clock.now_ms()
-            done = wish(venue, now_ms)
-            venue.advance(now_ms)
-            return done
-
-        return self._lab._host.call(on_its_thread)
-
-    def __repr__(self) -> str:
-        status = self.status()
-        struck = ", ".join(f"{fault} {count}x" for fault, count in status["strikes"].items())
-        return f"Weather({status['weather'] or 'fair'}; struck: {struck or 'nothing'})"
-
-    def _repr_html_(self) -> str:
-        from labkit.widgets.lab_card import weather_card
-
-        return weather_card(self.status())
 
 
 class ReportPage:
@@ -620,41 +581,6 @@ def start(*, policy: Policy | None = None, config: str = "", **settings: Any) ->
         return running
     lab = Lab(wanted, policy)
     return lab.start()
-
-
-def tune(
-    symbols: Sequence[str] | None = None,
-    start: Moment | None = None,
-    end: Moment | None = None,
-    *,
-    data: Data = "lake",
-    trader: dict[str, Any] | None = None,
-) -> Tuner:
-    """Move the trader's settings and see at once what they would have come to. No lab is needed.
-
-    Args:
-        symbols, start, end, data: the history, as in `labkit.backtest`.
-        trader: settings that differ from the configuration's; what is shown in grey to compare with.
-
-    Raises:
-        ConfigError: a setting nobody knows, or no such data; the message says what there is.
-        LockBoxClosed: part of this history is kept for a last look.
-    """
-    from labkit.research.backtest import configured
-
-    return _tuner(configured(symbols, trader), start, end, data, None, given=symbols is not None)
-
-
-def _tuner(
-    config: Config, start: Moment | None, end: Moment | None, data: Data, lab: Lab | None, *, given: bool = True
-) -> Tuner:
-    from labkit.research.backtest import market_of
-    from labkit.research.tuning import Tuning
-    from labkit.widgets.tuner import Tuner
-
-    market = market_of(data, config, start, end, given=given)
-    folder = home() / config.data_dir
-    return Tuner(lambda compared, on_look: Tuning(market, compared, on_look), config, folder, market.span, lab)
 
 
 def rehearse(*, seed: int = 1, minutes: int = 180, folder: Path | None = None, **settings: Any) -> Path:
@@ -767,44 +693,6 @@ def _time_of(decision: Decision) -> int:
     return decision.time_ms
 
 
-UNITS = {
-    "bid_price ask_price mark_price last_price entry_price exit_price stop_price target_price trailing_stop_price "
-    "liquidation_price": "quote asset per base asset",
-    "unrealized_pnl realized_pnl slippage commission funding net_pnl": "quote asset",
-    "quantity": "base asset",
-    "funding_rate": "fraction of notional, paid by longs",
-    "change_24h": "fraction of the price",
-    "result": "fraction of the entry price, gross",
-    "liquidity_score probability": "0 to 1",
-    "expected_value": "fraction of notional, after costs",
-    "leverage": "notional over equity",
-    "age_ms": "market milliseconds",
-    "opened closed due time": "UTC of the market",
-}
-_UNIT_OF = {name: unit for names, unit in UNITS.items() for name in names.split()}
-_SHOWN_PLACES = Decimal("1e-8")
-"""The exchange's own precision of an amount; an average price has no end."""
-
-
-def _frame(rows: Iterable[msgspec.Struct], columns: str) -> pd.DataFrame:
-    import pandas as pd
-
-    names = columns.split()
-    frame = pd.DataFrame([[_shown(getattr(row, name)) for name in names] for row in rows], columns=names)
-    for name in names:
-        if name in ("opened_ms", "closed_ms", "due_ms", "time_ms"):
-            frame[name] = pd.to_datetime(frame[name], unit="ms", utc=True)
-    frame = frame.rename(columns={name: name.removesuffix("_ms") for name in names if name != "age_ms"})
-    frame.attrs["units"] = {name: _UNIT_OF[name] for name in frame.columns if name in _UNIT_OF}
-    return frame.set_index("symbol")
-
-
-def _shown(value: object) -> object:
-    if isinstance(value, Decimal) and value != (short := value.quantize(_SHOWN_PLACES)):
-        return short
-    return value
-
-
 def _amount(name: str, value: Decimal | float) -> Decimal:
     """A price or quantity as a person gives it, as an exact positive number."""
     try:
@@ -816,4 +704,4 @@ def _amount(name: str, value: Decimal | float) -> Decimal:
     return amount
 
 
-__all__ = ["Lab", "ReportPage", "live_in_virtual_time", "live_until_end", "rehearse", "start", "tune"]
+__all__ = ["Lab", "ReportPage", "live_in_virtual_time", "live_until_end", "rehearse", "start"]

@@ -1,21 +1,17 @@
-"""What the repository promises about itself: names, layers, one list of dependencies, quiet imports, kept outputs."""
+"""What the repository promises about itself: names, layers, one list of dependencies, quiet imports."""
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
 import labkit
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 PARTS = {
     "WebSocketMonitor",
@@ -109,25 +105,6 @@ def test_nothing_stands_at_the_top_that_was_not_agreed() -> None:
     }  # fmt: skip
     top = {path.split("/")[0] for path in tracked}
     assert {name for name in top if name not in allowed and not name.startswith(".")} == set()
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_a_notebook_under_nbval_keeps_outputs_to_be_compared_with(path: Path) -> None:
-    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
-    compared = [
-        cell
-        for cell in cells
-        if "nbval-ignore-output" not in cell["metadata"].get("tags", []) and cell["execution_count"] is not None
-    ]
-    assert any(cell["outputs"] for cell in compared), "strict nbval would compare nothing"
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_a_notebook_holds_no_logic(path: Path) -> None:
-    for cell in json.loads(path.read_text())["cells"]:
-        if cell["cell_type"] == "code" and "your-own-code" not in cell["metadata"].get("tags", []):
-            source = "".join(cell["source"])
-            assert not re.search(r"^\s*(def|class|for|while) ", source, re.MULTILINE), source
 
 
 def test_no_module_reads_an_ambient_clock() -> None:

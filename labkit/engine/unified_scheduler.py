@@ -478,15 +478,19 @@ class UnifiedScheduler:
 
     async def _reconcile_loop(self) -> None:
         assert self._desk is not None
+        trouble = ""
         while True:
             await self.clock.sleep_until(self.clock.now_ms() + self.config.client.reconcile_every_ms)
             try:
                 await self._desk.reconcile()
                 await self.binance_client.sync_time()
             except ASKING_FAILED as error:
-                self.submit(
-                    ev.FeedChanged(time_ms=self.clock.now_ms(), what="reconciliation", healthy=False, cause=str(error))
-                )
+                trouble = str(error)
+                self._on_health("reconciliation", False, trouble)
+            else:
+                if trouble:
+                    self._on_health("reconciliation", True, "")
+                trouble = ""
 
     # -- context -----------------------------------------------------------------------------------------------
 
@@ -535,11 +539,7 @@ class UnifiedScheduler:
                 try:
                     history[symbol] = await self._history_of(symbol, start_ms, end_ms)
                 except ASKING_FAILED as error:
-                    self.submit(
-                        ev.FeedChanged(
-                            time_ms=self.clock.now_ms(), what=f"history of {symbol}", healthy=False, cause=str(error)
-                        )
-                    )
+                    self._on_health(f"history of {symbol}", False, str(error))
             lived = trader.live_through(history)
             if lived:
                 self._checkpoint(lived_minutes=lived)

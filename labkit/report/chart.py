@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH_INCHES = 10.4
-DOTS_PER_INCH = 160
+DOTS_PER_INCH = 192
 PALETTE = 96
 CSS_DOTS_PER_INCH = 96
 

@@ -203,13 +203,14 @@ def _last_line(log: Path) -> str:
 
 
 def _figures_of(page: Path) -> Figures | None:
-    """The figures in a page's head; None in a page that has none (a notebook of one's own)."""
+    """The figures in a page's head; None in one that has none (a notebook of one's own) or tells of another day."""
     with page.open(encoding="utf-8", errors="replace") as file:
         head = file.read(HEAD_CHARACTERS)
     found = re.search(f'<meta name="{FIGURES_META}" content="([^"]*)">', head)
     if found is None:
         return None
     try:
-        return msgspec.json.decode(unescape(found[1]), type=Figures)
-    except msgspec.DecodeError:
+        figures = msgspec.json.decode(unescape(found[1]), type=Figures)
+        return figures if check_day(figures.day) == page.stem else None
+    except (msgspec.DecodeError, ConfigError):
         return None

@@ -11,6 +11,7 @@ both to whatever a ledger may smuggle in.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -87,7 +88,21 @@ def to_page(executed: Path) -> str:
     figures = find_figures(notebook)
     title = f"{figures.day} · {figures.market}" if figures else executed.stem
     meta = "" if figures is None else figures_meta(figures)
-    return page_around(f"labkit · {title}", f'<nav><a href="index.html">All days</a></nav><main>{body}</main>', meta)
+    sections, body = with_sections(body)
+    links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading in sections)
+    nav = f'<nav><div><a href="index.html">All days</a>{links}</div></nav>'
+    return page_around(f"labkit · {title}", f"{nav}<main>{body}</main>", meta)
+
+
+def with_sections(body: str) -> tuple[list[tuple[str, str]], str]:
+    """The second-level headings of an HTML fragment as (anchor, heading), and the fragment with these anchors."""
+    sections: list[tuple[str, str]] = []
+
+    def anchored(found: re.Match[str]) -> str:
+        sections.append((f"section-{len(sections) + 1}", found[1]))
+        return f'<h2 id="{sections[-1][0]}">{found[1]}</h2>'
+
+    return sections, re.sub(r"<h2[^>]*>(.*?)</h2>", anchored, body, flags=re.DOTALL)
 
 
 def page_around(title: str, body: str, meta: str = "") -> str:

@@ -6,6 +6,7 @@ texts, symbol names) can never become markup. Used by the report notebook.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,8 @@ class Sheet:
         body = "".join(self._row(number, cells, wide) for number, cells in enumerate(texts))
         more = f'<p class="labkit-more">{escape(self._more())}</p>' if self._more() else ""
         return (
-            f'<div class="labkit-scroll"><table class="labkit-sheet"><thead><tr>{head}</tr></thead>'
+            f'<div class="labkit-scroll"><table class="labkit-sheet" style="--letters:{self._letters(texts)}">'
+            f"<thead><tr>{head}</tr></thead>"
             f"<tbody>{body}</tbody></table></div>{more}"
         )
 
@@ -77,8 +79,27 @@ class Sheet:
         money = set(self.frame.attrs.get("money", ()))
         units = self._units()
         shown = self.frame.head(self._rows)
-        columns = [[_text(value, name, units.get(name, ""), money) for value in shown[name]] for name in shown]
+        columns = [
+            [
+                _text(value, name, units.get(name, ""), money, places)
+                for value, places in zip(shown[name], self._places(name), strict=True)
+            ]
+            for name in shown
+        ]
         return [list(row) for row in zip(*columns, strict=True)]
+
+    def _places(self, name: str) -> list[int]:
+        """Decimals for each row of a column: as many as its symbol's longest number there has, so that points align."""
+        shown = self.frame.head(self._rows)
+        needed = [_places_of(value) for value in shown[name]]
+        symbols = list(shown["symbol"]) if "symbol" in shown else [""] * len(needed)
+        most = {symbol: max(n for n, s in zip(needed, symbols, strict=True) if s == symbol) for symbol in set(symbols)}
+        return [most[symbol] for symbol in symbols] if "symbol" in shown else needed
+
+    def _letters(self, texts: list[list[str]]) -> int:
+        """Characters of the longest line, gaps included: the style sheet sets the size of type by it."""
+        heads = [[str(name) for name in self.frame.columns], [self._units().get(n, "") for n in self.frame.columns]]
+        return sum(2 + max(map(len, column)) for column in zip(*heads, *texts, strict=True))
 
     def _more(self) -> str:
         count = len(self.frame)
@@ -94,7 +115,14 @@ class Sheet:
         return f'<tr class="labkit-total">{written}</tr>' if is_total else f"<tr>{written}</tr>"
 
 
-def _text(value: Any, name: str, unit: str, money: set[str]) -> str:
+def _places_of(value: Any) -> int:
+    """Decimals that a float needs; none for anything else."""
+    if not isinstance(value, float) or value != value or value.is_integer():
+        return 0
+    return -int(Decimal(repr(value)).normalize().as_tuple().exponent)
+
+
+def _text(value: Any, name: str, unit: str, money: set[str], places: int) -> str:
     if value is None or value != value:  # NaN: pandas' way of saying None in a column of numbers
         return "–"
     if isinstance(value, str):
@@ -103,10 +131,8 @@ def _text(value: Any, name: str, unit: str, money: set[str]) -> str:
         text = f"{value:+,.2f}" if name in ALWAYS_SIGNED and value else f"{value:,.2f}"
     elif unit in ONE_DECIMAL:
         text = f"{value:,.1f}"
-    elif isinstance(value, float) and not value.is_integer():
-        text = f"{value:,}"
     else:
-        text = f"{int(value):,}"
+        text = f"{value:,.{places}f}"
     return text.replace("-", "−")
 
 

@@ -12,7 +12,8 @@ from labkit.domain.snapshot import Snapshot
 from labkit.errors import LabkitError
 from labkit.paper.truth_table import IntentTruth
 from labkit.widgets.health_view import HealthView, health_html, health_view
-from labkit.widgets.snapshot_widget import SnapshotWidget, static_text
+from labkit.widgets.page_widget import browser_code, style_sheets
+from labkit.widgets.snapshot_widget import SnapshotWidget
 from labkit.widgets.view_parts import LabLike, clock_of
 
 
@@ -43,8 +44,8 @@ class LabWithWeather(LabLike, Protocol):
 class HealthPanel(SnapshotWidget):
     """How the lab stands, and how it stands what one does to it. Flattening takes two clicks within three seconds."""
 
-    _esm = static_text("feed.js", "health_panel.js")
-    _css = static_text("labkit.css")
+    _code = browser_code("feed.js", "health_panel.js")
+    _css = style_sheets("labkit.css")
     _lab: LabWithWeather
 
     def __init__(self, lab: LabWithWeather) -> None:

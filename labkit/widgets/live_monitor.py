@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from labkit.domain.snapshot import Snapshot
-from labkit.widgets.snapshot_widget import SnapshotWidget, static_text
+from labkit.widgets.page_widget import browser_code, style_sheets
+from labkit.widgets.snapshot_widget import SnapshotWidget
 from labkit.widgets.view_parts import clock_of
 from labkit.widgets.views import MonitorView, monitor_html, monitor_view
 
@@ -11,8 +12,8 @@ from labkit.widgets.views import MonitorView, monitor_html, monitor_view
 class LiveMonitor(SnapshotWidget):
     """Prices with their ages, account, positions, last decisions and the health of the lab. It only looks."""
 
-    _esm = static_text("feed.js", "symbol_table.js", "live_monitor.js")
-    _css = static_text("labkit.css")
+    _code = browser_code("feed.js", "symbol_table.js", "live_monitor.js")
+    _css = style_sheets("labkit.css")
 
     def _view(self, snapshot: Snapshot) -> MonitorView:
         return monitor_view(snapshot)

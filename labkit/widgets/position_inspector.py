@@ -17,9 +17,10 @@ from labkit.domain.clock import MINUTE_MS
 from labkit.domain.position_detail import PositionDetail, WhatIf
 from labkit.domain.snapshot import Snapshot
 from labkit.errors import ConfigError, LabkitError
+from labkit.widgets.page_widget import browser_code, style_sheets
 from labkit.widgets.position_detail_view import Candle, Move, part_of
 from labkit.widgets.position_view import NOBODY, Chosen, PositionsView, positions_html, positions_view
-from labkit.widgets.snapshot_widget import SnapshotWidget, static_text
+from labkit.widgets.snapshot_widget import SnapshotWidget
 from labkit.widgets.view_parts import LabLike, clock_of
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class PositionInspector(SnapshotWidget):
     Closing takes two clicks within three seconds; what the lab refuses is said on the page.
     """
 
-    _esm = static_text("feed.js", "position_chart.js", "position_detail.js", "position_inspector.js")
-    _css = static_text("labkit.css", "position_inspector.css")
+    _code = browser_code("feed.js", "position_chart.js", "position_detail.js", "position_inspector.js")
+    _css = style_sheets("labkit.css", "position_inspector.css")
     _lab: LabWithPositions
 
     def __init__(self, lab: LabWithPositions, chosen: str = "") -> None:

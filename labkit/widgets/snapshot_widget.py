@@ -12,10 +12,8 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from importlib import resources
 from typing import Any
 
-import anywidget
 import msgspec
 import traitlets
 
@@ -23,26 +21,11 @@ from labkit.domain.snapshot import Snapshot
 from labkit.edge.clocks import SystemClock
 from labkit.errors import LabkitError
 from labkit.widgets.frames import FrameSequence, Keyframe, Pace, Patch
+from labkit.widgets.page_widget import PageWidget
 from labkit.widgets.view_parts import LabLike, clock_of
 
 
-def static_text(*names: str) -> str:
-    """The browser code or style sheets of these files, joined. Text, because a path would keep every widget alive."""
-    folder = resources.files("labkit.widgets") / "static"
-    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
-
-
-def listen_beside_the_cells(widget: anywidget.AnyWidget) -> None:
-    """Have messages of the page answered while a cell blocks, where the kernel can.
-
-    ipykernel 7.4 hands messages of a comm to the shell that last sent on it, which is the one that runs the
-    cells; before and after that release the front end's own subshell is used. This asks for the latter.
-    """
-    if hasattr(widget.comm, "_reply_subshell_for"):
-        widget.comm._reply_subshell_for = lambda data, default: default
-
-
-class SnapshotWidget(anywidget.AnyWidget):
+class SnapshotWidget(PageWidget):
     """A view of a running lab. Watching starts with the widget and ends with `close()`."""
 
     frame = traitlets.Dict().tag(sync=True)
@@ -58,7 +41,6 @@ class SnapshotWidget(anywidget.AnyWidget):
         self._closing = False
         self._watcher = threading.Thread(target=self._watch, name=f"labkit {type(self).__name__}", daemon=True)
         super().__init__()
-        listen_beside_the_cells(self)
         self.on_msg(self._receive)
         # The first frame is made here, so that the page never opens empty.
         self._look()

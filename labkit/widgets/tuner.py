@@ -12,13 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import anywidget
 import msgspec
 import traitlets
 
 from labkit.config import Config, change_config, save_settings, to_plain
 from labkit.errors import LabkitError
-from labkit.widgets.snapshot_widget import listen_beside_the_cells, static_text
+from labkit.widgets.page_widget import PageWidget, browser_code, style_sheets
 from labkit.widgets.tuner_settings import trader_settings
 from labkit.widgets.tuner_view import Outcome, shown, tuner_html
 
@@ -39,7 +38,7 @@ class LabToTune(Protocol):
     def apply_settings(self, trader: dict[str, Any]) -> None: ...
 
 
-class Tuner(anywidget.AnyWidget):
+class Tuner(PageWidget):
     """The trader's settings and what they would have come to.
 
     Args:
@@ -51,8 +50,8 @@ class Tuner(anywidget.AnyWidget):
         lab: whose trader can be challenged or changed from here.
     """
 
-    _esm = static_text("feed.js", "tuner_charts.js", "tuner.js")
-    _css = static_text("labkit.css", "tuner.css")
+    _code = browser_code("feed.js", "tuner_charts.js", "tuner.js")
+    _css = style_sheets("labkit.css", "tuner.css")
 
     panel = traitlets.Dict().tag(sync=True)
     """The settings there are, what they are compared with, and what can be done here."""
@@ -75,7 +74,6 @@ class Tuner(anywidget.AnyWidget):
         self._compared_name = "running now" if lab else "compared with"
         trader = to_plain(config.trader)
         super().__init__(panel=self._panel(), values=trader)
-        listen_beside_the_cells(self)
         self.on_msg(self._receive)
         self._begin = begin
         self._runs = begin(config, self._take)

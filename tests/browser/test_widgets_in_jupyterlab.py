@@ -41,6 +41,7 @@ def notebook(open_notebook: Callable[[str], Any], new_notebook: Callable[..., st
         BLOCK.format(seconds=6),
         "lab.state = 'failed'",
         "lab.state = 'running'",
+        "for _ in range(10): LiveMonitor(lab).close(); time.sleep(0.05)",
     )
     opened = open_notebook(name)
     for index in range(3):
@@ -52,6 +53,11 @@ def notebook(open_notebook: Callable[[str], Any], new_notebook: Callable[..., st
 
 def is_inside(inner: dict[str, float], outer: dict[str, float]) -> bool:
     return outer["x"] <= inner["x"] and inner["x"] + inner["width"] <= outer["x"] + outer["width"]
+
+
+def test_the_page_imports_the_code_of_a_widget_once_however_often_it_is_opened(notebook: Any) -> None:
+    notebook.run_cell(7)
+    assert notebook.page.evaluate("() => globalThis.labkitWidgets.size") == 2
 
 
 def test_prices_go_on_changing_while_a_cell_sleeps(notebook: Any) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from labkit.config import load_config
 from labkit.errors import NotInTime
-from labkit.lab import Lab, WeatherControl
+from labkit.lab import Lab
+from labkit.lab_weather import WeatherControl
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import pytest
 import labkit
 from labkit.config import load_config
 from labkit.errors import AlreadyRunning, ConfigError
-from labkit.lab import Lab, _frame
+from labkit.lab import Lab
+from labkit.lab_tables import lab_table
 from labkit.store.run_lock import Owner, RunLock
 
 SMALL: dict[str, Any] = {
@@ -43,7 +44,7 @@ def test_an_average_price_is_shown_to_the_exchanges_own_precision() -> None:
         entry_price: Decimal
         quantity: Decimal
 
-    frame = _frame([Held("BTCUSDT", Decimal(100) / 3, Decimal("0.100"))], "symbol entry_price quantity")
+    frame = lab_table([Held("BTCUSDT", Decimal(100) / 3, Decimal("0.100"))], "symbol entry_price quantity")
     assert [str(value) for value in frame.iloc[0]] == ["33.33333333", "0.100"]
 
 

@@ -20,7 +20,7 @@ from labkit.errors import ConfigError, ReportFailed
 from labkit.report.daily_reporter import NOTEBOOK, DailyReporter
 from labkit.report.days import save_day
 from labkit.report.headline import Figures, Headline
-from labkit.report.index import index_page
+from labkit.report.notebook_run import figures_meta, page_around
 from labkit.store.journal import Journal, Record
 
 MakeDay = Callable[..., DayHistory]
@@ -180,17 +180,6 @@ def test_no_day_before_the_ledgers_first_record_is_due(tmp_path: Path) -> None:
     assert reporter.days_due("2026-01-05", start_ms + 2 * DAY_MS + HOUR_MS) == ["2026-01-06"]
 
 
-def test_the_index_is_newest_first_and_adds_the_days_up(make_day: MakeDay, tmp_path: Path) -> None:
-    figures = Headline(make_day()).figures()
-    days = [
-        (f"2026-01-0{n}.html", msgspec.structs.replace(figures, day=f"2026-01-0{n}", result="10.5", day_return=0.001))
-        for n in (7, 6)
-    ]
-    page = index_page(days)
-    assert page.index("2026-01-07") < page.index("2026-01-06")
-    assert "+21.00 USDT" in page
-
-
 def test_a_page_that_is_not_a_report_is_left_out_of_the_index(tmp_path: Path) -> None:
     (tmp_path / "2026-01-04.html").write_text("<html><body>something else</body></html>")
     (tmp_path / "2026-01-03.html").write_text('<meta name="labkit-figures" content="{broken">')
@@ -198,6 +187,11 @@ def test_a_page_that_is_not_a_report_is_left_out_of_the_index(tmp_path: Path) ->
     assert "No report has been written yet." in page
 
 
-def test_text_from_a_ledger_is_only_text_on_the_index(make_day: MakeDay) -> None:
-    figures: Figures = msgspec.structs.replace(Headline(make_day()).figures(), day="<b>x</b>")
-    assert "<b>x</b>" not in index_page([("a.html", figures)])
+def test_a_page_that_tells_of_another_day_is_left_out_of_the_index(make_day: MakeDay, tmp_path: Path) -> None:
+    figures: Figures = Headline(make_day()).figures()
+    for name, day in ((DAY, DAY), ("2026-01-06", DAY), ("2026-01-07", "<b>x</b>")):
+        meta = figures_meta(msgspec.structs.replace(figures, day=day))
+        (tmp_path / f"{name}.html").write_text(page_around("a page", "", meta))
+    page = DailyReporter(tmp_path, tmp_path, ReportConfig()).write_index().read_text()
+    assert re.findall(r"href='(.*?)\.html'", page) == [DAY]
+    assert "<b>x</b>" not in page

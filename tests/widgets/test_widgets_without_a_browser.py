@@ -6,9 +6,11 @@ import gc
 import queue
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import ipywidgets
 import pytest
 
 from labkit.widgets.live_monitor import LiveMonitor
@@ -159,6 +161,32 @@ def test_a_picture_that_does_not_move_says_that_it_is_one(opened: Any, lab: Any)
 
 @pytest.mark.parametrize("kind", [LiveMonitor, PositionInspector])
 def test_the_browser_code_asks_nobody_else_for_anything(kind: type[SnapshotWidget]) -> None:
-    text = str(kind._esm) + str(kind._css)
+    code = kind._esm.default_value + kind._code.default_value
+    text = code + kind._css.default_value
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
-    assert "import " not in str(kind._esm)
+    assert "import " not in code
+
+
+def things_left_by(make: Callable[[], ipywidgets.Widget], cycles: int) -> dict[str, int]:
+    """How many objects of each class there are more after so many widgets were made and closed."""
+
+    def count() -> Counter[str]:
+        gc.collect()
+        return Counter(type(thing).__name__ for thing in gc.get_objects())
+
+    for _ in range(3):
+        make().close()
+    before = count()
+    for _ in range(cycles):
+        make().close()
+    after = count()
+    return {name: more for name in after if (more := after[name] - before[name]) >= cycles}
+
+
+def test_a_closed_widget_leaves_nothing_in_the_kernel(lab: Any) -> None:
+    assert things_left_by(lambda: LiveMonitor(lab), 40) == {}
+
+
+def test_a_widget_of_ipywidgets_leaves_its_layout_behind(lab: Any) -> None:
+    # The negative control: what the test above would find.
+    assert things_left_by(ipywidgets.HTML, 40)["Layout"] == 40

@@ -192,4 +192,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default () => ({ render });
