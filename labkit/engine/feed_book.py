@@ -17,7 +17,7 @@ class FeedBook:
     def __init__(self, start_ms: int) -> None:
         self._start_ms, self._end_ms = start_ms, start_ms + DAY_MS
         self._open: dict[str, Outage] = {}
-        self._outages: list[Outage] = []
+        self._over: list[Outage] = []
         self._recovers: set[str] = set()
         """What has told that it is well: of these an outage lasts until it does so again."""
         self._latest_ms = start_ms
@@ -58,10 +58,11 @@ class FeedBook:
     def quality(self) -> FeedQuality:
         """The day as far as the ledger tells; what is still out of order counts until the last event."""
         still = [self._until(outage, self._latest_ms) for outage in self._open.values()]
+        shown = [part for outage in (*self._over, *still) if (part := self._of_day(outage))]
         first, last = self._first_minute_ms, self._last_minute_ms
         span = 0 if first is None else (last - first) // MINUTE_MS + 1
         return FeedQuality(
-            outages=tuple(sorted((*self._outages, *filter(None, still)), key=lambda outage: outage.start_ms)),
+            outages=tuple(sorted(shown, key=lambda outage: outage.start_ms)),
             connections=tuple(self._connections[name] for name in sorted(self._connections)),
             minutes=self._minutes,
             missed_minutes=self._missed,
@@ -76,6 +77,9 @@ class FeedBook:
     def _feed_changed(self, event: ev.FeedChanged) -> None:
         if event.healthy:
             self._recovers.add(event.what)
+        elif event.what in self._open and self._open[event.what].cause == event.cause:
+            # Trouble that goes on is told again now and then.
+            return
         self._close(event.what, event.time_ms)
         if not event.healthy:
             self._open[event.what] = Outage(event.what, event.cause, event.time_ms, event.time_ms)
@@ -85,18 +89,18 @@ class FeedBook:
             self._close(what, time_ms)
 
     def _close(self, what: str, time_ms: int) -> None:
-        outage = self._open.pop(what, None)
-        if outage and (shown := self._until(outage, time_ms)):
-            self._outages.append(shown)
+        if outage := self._open.pop(what, None):
+            self._over.append(self._until(outage, time_ms))
 
-    def _until(self, outage: Outage, end_ms: int) -> Outage | None:
+    def _until(self, outage: Outage, end_ms: int) -> Outage:
+        return Outage(outage.what, outage.cause, outage.start_ms, end_ms)
+
+    def _of_day(self, outage: Outage) -> Outage | None:
         """The part of an outage that lies in the day; one of what never tells that it is well has no length."""
-        if outage.what not in self._recovers and outage.what != BREAKER:
-            end_ms = outage.start_ms
-        start_ms, end_ms = max(outage.start_ms, self._start_ms), min(end_ms, self._end_ms)
-        if end_ms < self._start_ms or start_ms > end_ms:
-            return None
-        return Outage(outage.what, outage.cause, start_ms, end_ms)
+        lasts = outage.what in self._recovers or outage.what == BREAKER
+        start_ms = max(outage.start_ms, self._start_ms)
+        end_ms = min(outage.end_ms if lasts else outage.start_ms, self._end_ms)
+        return Outage(outage.what, outage.cause, start_ms, end_ms) if end_ms >= start_ms else None
 
     def _minute(self, event: ev.MinuteClosed, symbols: tuple[str, ...]) -> None:
         if self._first_minute_ms is None:

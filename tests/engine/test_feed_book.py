@@ -52,6 +52,14 @@ def test_an_outage_lasts_until_what_was_out_of_order_tells_that_it_is_well() -> 
     assert found.outages == (Outage("BTCUSDT", "old", NOON, NOON + 3_000),)
 
 
+def test_trouble_that_is_told_again_is_the_same_outage_and_another_cause_another() -> None:
+    again = (feed(NOON, "ETHUSDT", "old"), feed(NOON + 9_000, "ETHUSDT", "old"), feed(NOON + 10_000, "ETHUSDT", "odd"))
+    assert quality_of(*again, feed(NOON + 12_000, "ETHUSDT")).outages == (
+        Outage("ETHUSDT", "old", NOON, NOON + 10_000),
+        Outage("ETHUSDT", "odd", NOON + 10_000, NOON + 12_000),
+    )
+
+
 def test_an_outage_over_midnight_counts_on_each_day_for_its_part() -> None:
     over = (feed(DAY - 9_000, "public"), feed(DAY - 5_000, "public", "closed"), feed(DAY + 2_000, "public"))
     assert quality_of(*over).outages == (Outage("public", "closed", DAY, DAY + 2_000),)
