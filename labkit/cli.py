@@ -1,7 +1,8 @@
-"""The command line: `labkit lab · run · exchange · weather · data · tape · check · doctor`.
+"""The command line: `labkit lab · run · report · exchange · weather · data · tape · check · doctor`.
 
 Results go to standard output, progress and errors to standard error. A person's mistake is one clear line and exit
-status 2; a failure of the lab is status 1; Ctrl-C ends cleanly with status 130.
+status 2; a failure of the lab is status 1; Ctrl-C ends cleanly with status 130, a reader that goes away (`| head`) with
+141.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import importlib
 import json
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +22,7 @@ from typing import Any
 
 from labkit import cli_data, cli_tape
 from labkit.config import Config, load_config
+from labkit.domain.clock import utc_day
 from labkit.domain.snapshot import Snapshot
 from labkit.errors import ConfigError, DataFileError, LabkitError, TapeError
 from labkit.wire.signing import PEM_BEGINS
@@ -27,6 +30,7 @@ from labkit.wire.signing import PEM_BEGINS
 BAD_INPUT = 2
 FAILED = 1
 INTERRUPTED = 130
+READER_GONE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,12 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
+        sys.stdout.flush()
     except (ConfigError, TapeError, DataFileError) as error:
         return _complain(error, BAD_INPUT)
     except LabkitError as error:
         return _complain(error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read it (`| head`) has seen enough. Python would complain again when it closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
     return status
 
 
@@ -67,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_weather(run)
     _add_settings(run)
     run.set_defaults(run=_run)
+
+    report = commands.add_parser("report", help="write the report of one day from its ledger")
+    report.add_argument("day", nargs="?", metavar="DAY", help="UTC, e.g. 2026-01-05 (default: the ledger's latest)")
+    report.add_argument("--data-dir", metavar="DIR", help="where the ledger is (default: the lab's own)")
+    report.set_defaults(run=_report)
 
     exchange = commands.add_parser("exchange", help="run the paper exchange alone")
     exchange.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: any free one)")
@@ -186,7 +200,7 @@ def _run(options: argparse.Namespace) -> int:
     report: Path | None = None
     status = INTERRUPTED if interrupted else 0
     try:
-        report = _write_report(config, folder, snapshot)
+        report = _write_report(config, folder, utc_day(snapshot.time_ms))
     except LabkitError as error:
         # The run stands whatever became of its report.
         status = _complain(error, FAILED)
@@ -251,14 +265,25 @@ def _progress(minutes: float | None) -> Any:
         yield show
 
 
-def _write_report(config: Config, folder: Path, snapshot: Snapshot) -> Path:
-    from labkit.domain.clock import utc_day
+def _report(options: argparse.Namespace) -> int:
+    from labkit.config import home
+    from labkit.engine.history import last_day
+    from labkit.engine.ledger import LEDGER_FILE
+
+    config = load_config({}, folder=home())
+    folder = Path(options.data_dir) if options.data_dir else home() / config.data_dir
+    print(_write_report(config, folder, options.day or last_day(folder / LEDGER_FILE)))
+    return 0
+
+
+def _write_report(config: Config, folder: Path, day: str) -> Path:
     from labkit.engine.ledger import LEDGER_FILE
     from labkit.lab import REPORTS_FOLDER
     from labkit.report.daily_reporter import DailyReporter
+    from labkit.report.progress import cells_bar
 
-    reporter = DailyReporter(folder / LEDGER_FILE, folder / REPORTS_FOLDER, config.report)
-    return reporter.write_now(utc_day(snapshot.time_ms))
+    with cells_bar(day) as show:
+        return DailyReporter(folder / LEDGER_FILE, folder / REPORTS_FOLDER, config.report).write_now(day, show)
 
 
 def _print_result(snapshot: Snapshot, config: Config, report: Path | None, *, as_json: bool) -> None:
@@ -369,10 +394,11 @@ def _weather(options: argparse.Namespace) -> int:
     if options.what == "limits":
         from labkit.research import limit_trials
 
-        lines = list(limit_trials.table())
-        for line, well in lines:
-            print(line if well else f"{line}  FAILED")
-        return 0 if all(well for _, well in lines) else FAILED
+        failed = 0
+        for line, well in limit_trials.table():
+            print(line if well else f"{line}  FAILED", flush=True)
+            failed += not well
+        return FAILED if failed else 0
     if options.what == "figures":
         return _figures(options.targets, as_json=options.json)
     if options.what == "table":

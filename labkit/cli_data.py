@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import math
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +145,6 @@ async def _pull_all(
     client = _client(options.exchange) if options.source != "archive" else None
     service = DataService(client, _lake(options))
     within_ms = round(options.within * MINUTE_MS)
-    reports = []
     try:
         if client is not None:
             await client.sync_time()
@@ -157,20 +154,12 @@ async def _pull_all(
             for series in wanted:
                 if forecast := service.forecast(series, start_ms, min(end_ms, now_ms), within_ms=within_ms):
                     print(f"labkit: {series}: {forecast}", file=sys.stderr)
-        for series in wanted:
-            with _progress(str(series)) as progress:
-                reports.append(
-                    await service.pull(
-                        series,
-                        start_ms,
-                        end_ms,
-                        archive=archive,
-                        now_ms=now_ms,
-                        again=options.again,
-                        within_ms=within_ms,
-                        progress=progress,
-                    )
-                )
+        reports = [
+            await service.pull(
+                series, start_ms, end_ms, archive=archive, now_ms=now_ms, again=options.again, within_ms=within_ms
+            )
+            for series in wanted
+        ]
     finally:
         if archive is not None:
             await archive.close()
@@ -194,19 +183,6 @@ def _client(address: str | None) -> BinanceClient:
     from labkit.exchange.hosts import PRODUCTION_REST
 
     return BinanceClient(base_url=address or PRODUCTION_REST)
-
-
-@contextlib.contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    from tqdm import tqdm
-
-    with tqdm(unit="day", desc=name, file=sys.stderr, disable=None) as bar:
-
-        def show(done_ms: int, of_ms: int) -> None:
-            bar.total = round(of_ms / DAY_MS, 2)
-            bar.update(round(done_ms / DAY_MS, 2) - bar.n)
-
-        yield show
 
 
 def _print_pull(report: PullReport) -> None:

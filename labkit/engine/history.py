@@ -25,7 +25,7 @@ from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.recovery import RecordedDecisions, apply_recorded
 from labkit.engine.snapshots import account_row, position_rows
 from labkit.engine.virtual_results import VirtualBook
-from labkit.errors import ConfigError
+from labkit.errors import ConfigError, LedgerError
 
 
 def days_in(ledger_path: Path) -> list[str]:
@@ -36,6 +36,18 @@ def days_in(ledger_path: Path) -> list[str]:
     finally:
         ledger.close()
     return sorted(days)
+
+
+def last_day(ledger_path: Path) -> str:
+    """The latest UTC day the ledger at `ledger_path` knows of.
+
+    Raises:
+        LedgerError: it is empty.
+    """
+    days = days_in(ledger_path)
+    if not days:
+        raise LedgerError(f"the ledger {ledger_path} is empty: there is no day to report on")
+    return days[-1]
 
 
 def read_day(ledger_path: Path, day: str) -> DayHistory:

@@ -82,8 +82,8 @@ class Reporter(Protocol):
         """The days (`YYYY-MM-DD`) whose report is due and not written."""
         ...
 
-    async def write(self, day: str) -> Path:
-        """Write one report and return its path; raises ReportFailed."""
+    async def write(self, day: str, progress: Callable[[int, int], object] | None = None) -> Path:
+        """Write one report and return its path; raises ReportFailed. `progress` is told cells done and of how many."""
         ...
 
 
@@ -463,15 +463,20 @@ class UnifiedScheduler:
                 # On record as a ReportWritten event with its error; tomorrow's run tries this day again.
                 continue
 
-    async def write_report(self, day: str) -> Path:
-        """Write the report of one UTC day now; its outcome becomes an event either way."""
+    async def write_report(self, day: str, progress: Callable[[int, int], object] | None = None) -> Path:
+        """Write the report of one UTC day now; its outcome becomes an event either way.
+
+        `progress` is told the notebook's cells done and the cells there are.
+        """
         if self._reporter is None:
             raise ConfigError("this scheduler was started without a reporter")
         try:
-            path = await self._reporter.write(day)
+            path = await self._reporter.write(day, progress)
         except (LabkitError, OSError) as error:
             # Whatever is wrong with a report, the engine goes on.
             self.submit(ev.ReportWritten(time_ms=self.clock.now_ms(), day=day, path="", error=str(error)))
+            if isinstance(error, ReportFailed):
+                raise
             raise ReportFailed(f"the report of {day} could not be written: {error}") from error
         self.submit(ev.ReportWritten(time_ms=self.clock.now_ms(), day=day, path=str(path)))
         return path

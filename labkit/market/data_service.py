@@ -11,13 +11,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labkit.domain.clock import DAY_MS
 from labkit.domain.intervals import candles_between, opens_after, opens_at_or_after, opens_at_or_before
 from labkit.domain.market_events import Bar
 from labkit.domain.moments import Moment, moment_ms
+from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError
 from labkit.market.bulk_files import Archive
 from labkit.market.history_kinds import KLINES, Series
-from labkit.market.history_pull import Progress, Pull, PullReport
+from labkit.market.history_pull import Pull, PullReport
 from labkit.market.history_rows import bars_of, table_of
 from labkit.market.history_source import ENDPOINTS, HistorySource, Page, pages_of
 from labkit.market.lake import Lake
@@ -181,7 +183,7 @@ class DataService:
         now_ms: int | None = None,
         again: bool = False,
         within_ms: int | None = None,
-        progress: Progress | None = None,
+        progress: bool = True,
     ) -> PullReport:
         """Bring [start, end) of `series` into the lake: from the archive first, the rest from the exchange.
 
@@ -191,6 +193,7 @@ class DataService:
         Args:
             now_ms: what tells a closed candle from a running one; the exchange's clock if None.
             within_ms: how long the exchange's rate limits may make asking it for candles take; any time if None.
+            progress: show a bar, in a terminal or a notebook.
 
         Raises:
             ConfigError: there is no lake, or neither an archive nor an exchange to ask.
@@ -203,17 +206,22 @@ class DataService:
         if now_ms is None:
             now_ms = self._asked().exchange_time_ms()
         start_ms, end_ms = moment_ms(start, field="start"), min(moment_ms(end, field="end"), now_ms)
-        pull = Pull(self._kept(), series, start_ms, end_ms, progress or _tell_nobody)
-        if archive is not None:
-            await pull.from_archive(archive, now_ms, again=again)
-        if self._client is not None:
-            spans = [(start_ms, end_ms)] if again else pull.missing()
-            if series.kind.has_interval:
-                spans = [self._closed_span(series.interval, from_ms, to_ms) for from_ms, to_ms in spans]
-            self._forecast(series, spans, within_ms)
-            for from_ms, to_ms in spans:
-                pull.merge += await self._keep(series, pages_of(self._client, series, from_ms, to_ms), pull.done)
-        pull.finished()
+        with progress_bar(str(series), "day", round((end_ms - start_ms) / DAY_MS, 2), shown=progress) as bar:
+
+            def reached(done_ms: int, _: int) -> None:
+                bar.update(round(done_ms / DAY_MS, 2) - bar.n)
+
+            pull = Pull(self._kept(), series, start_ms, end_ms, reached)
+            if archive is not None:
+                await pull.from_archive(archive, now_ms, again=again)
+            if self._client is not None:
+                spans = [(start_ms, end_ms)] if again else pull.missing()
+                if series.kind.has_interval:
+                    spans = [self._closed_span(series.interval, from_ms, to_ms) for from_ms, to_ms in spans]
+                self._forecast(series, spans, within_ms)
+                for from_ms, to_ms in spans:
+                    pull.merge += await self._keep(series, pages_of(self._client, series, from_ms, to_ms), pull.done)
+            pull.finished()
         return pull.report()
 
     def forecast(self, series: Series, start: Moment, end: Moment, *, within_ms: int | None = None) -> str:

@@ -158,7 +158,7 @@ def read_quotes(path: Path, *, from_ns: int = 0, to_ns: int | None = None) -> pd
     wanted = (times >= from_ns) if to_ns is None else (times >= from_ns) & (times < to_ns)
     if not wanted.all():
         frame = frame[wanted]
-    frame.attrs["units"] = dict(_UNITS)
+    frame.attrs["units"] = {**_UNITS, "event_time_ms": "UTC ms"}
     return frame
 
 

@@ -25,15 +25,17 @@ from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.decisions import LEARNER
 from labkit.domain.moments import Moment
 from labkit.domain.symbol_rules import SymbolRules
+from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError
 from labkit.market.lake import LAKE_FOLDER, Lake
 from labkit.market.tapes import TAPE_ENDINGS
-from labkit.research import markets, simulation
+from labkit.research import markets, simulation, units
 from labkit.research.markets import Market
 from labkit.research.simulation import DECISION, OUTCOMES, Costs, Run, warm_bars
 from labkit.research.statistics import sharpe_ratio
 from labkit.research.tape_markets import is_tape, market_of_tapes
 from labkit.research.trials import Trial, TrialLedger
+from labkit.research.units import with_units
 from labkit.research.verdict import Verdict, judge, skill_of
 from labkit.trader.exits import EXIT_REASONS
 from labkit.trader.learner import EXPERTS
@@ -70,7 +72,7 @@ class BacktestResult:
 
         rows = self.run.trades
         symbols = np.array(self.market.symbols, object)
-        return pd.DataFrame(
+        table = pd.DataFrame(
             {
                 "symbol": symbols[rows["symbol"]],
                 "side": np.where(rows["side"] > 0, "long", "short"),
@@ -87,6 +89,7 @@ class BacktestResult:
                 "result": rows["price_pnl"] / (rows["quantity"] * rows["entry_price"] * rows["distance"]),
             }
         )
+        return with_units(table, units.TRADES)
 
     @cached_property
     def daily(self) -> pd.DataFrame:
@@ -104,7 +107,7 @@ class BacktestResult:
         with np.errstate(divide="ignore", invalid="ignore"):
             table["skill"] = 1000.0 * np.diff(days["skill"], prepend=0.0) / weight
         table["slope"], table["usable_slope"] = days["slope"], days["usable_slope"]
-        return table
+        return with_units(table, units.DAILY)
 
     @cached_property
     def equity(self) -> pd.Series:
@@ -131,7 +134,7 @@ class BacktestResult:
         table.insert(0, "time", pd.to_datetime((rows["minute"] + self._span) * MINUTE_MS, unit="ms", utc=True))
         table.insert(1, "symbol", np.array(self.market.symbols, object)[rows["symbol"]])
         table.insert(2, "outcome", np.array(OUTCOMES, object)[rows["outcome"]])
-        return table
+        return with_units(table, units.DECISIONS)
 
     @cached_property
     def outcomes(self) -> pd.Series:
@@ -146,7 +149,8 @@ class BacktestResult:
         import pandas as pd
 
         weights = np.exp(self.run.days["log_weights"])
-        return pd.DataFrame(weights, self.daily.index, [expert.name for expert in EXPERTS])
+        table = pd.DataFrame(weights, self.daily.index, [expert.name for expert in EXPERTS])
+        return with_units(table, {}, otherwise="share of all trust, 0 to 1")
 
     @cached_property
     def calibration(self) -> pd.DataFrame:
@@ -163,7 +167,7 @@ class BacktestResult:
         order = np.argsort(asked)
         found = order[np.searchsorted(asked[order], answers["asked_minute"] * symbols + answers["symbol"])]
         said, q, weight = decisions["p"][found], answers["q"], answers["weight"]
-        return pd.DataFrame(reliability(said, q, weight)._asdict())
+        return with_units(pd.DataFrame(reliability(said, q, weight)._asdict()), units.CALIBRATION)
 
     @cached_property
     def summary(self) -> dict[str, float]:
@@ -196,7 +200,8 @@ class BacktestResult:
         import pandas as pd
 
         results = [self, *self.baselines]
-        return pd.DataFrame([result.summary for result in results], [result.name for result in results])
+        table = pd.DataFrame([result.summary for result in results], [result.name for result in results])
+        return with_units(table, units.SUMMARY)
 
     @property
     def verdict(self) -> Verdict:
@@ -271,6 +276,7 @@ def backtest(
     funding: Mapping[str, pd.DataFrame] | None = None,
     policy: Policy | None = None,
     rules: Mapping[str, SymbolRules] | None = None,
+    progress: bool = True,
 ) -> BacktestResult:
     """Let the trader live through history and trade it. Every run is counted as a trial of its stretch of history.
 
@@ -286,6 +292,7 @@ def backtest(
         funding: settled rates per symbol, where `data` are DataFrames.
         policy: whose probabilities are traded on instead of the learner's (`labkit.trader.policies`).
         rules: round to the grid of these symbols' rules.
+        progress: show a bar of the days lived, in a terminal or a notebook, where it takes longer than two seconds.
 
     Raises:
         ConfigError: a setting nobody knows, or no such data; the message says what there is.
@@ -300,8 +307,17 @@ def backtest(
         if policy is not None:
             settings = simulation.settings_for(market, config)
             state = new_state(settings, len(market.symbols))
-            foreign = probabilities_through(policy, settings, state, market.symbols, market.minutes, market.rows)
-        run = simulation.simulate(market, config, costs, foreign=foreign, rules=rules, keep_decisions=True)
+            with progress_bar("asking the policy", "question", shown=progress) as bar:
+
+                def tell(done: int, of: int) -> None:
+                    bar.total = of
+                    bar.update(done - bar.n)
+
+                lived = (market.symbols, market.minutes, market.rows)
+                foreign = probabilities_through(policy, settings, state, *lived, tell=tell)
+        run = simulation.simulate(
+            market, config, costs, foreign=foreign, rules=rules, keep_decisions=True, progress=progress
+        )
         result = BacktestResult(policy.name if policy else LEARNER, market, config, costs, run)
         trials.record(Trial(market.window, "backtest", result.config_hash, result.daily_returns))
     return result

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import ConfigError
+from labkit.research.units import PRICE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,8 +33,9 @@ def indicators(klines: pd.DataFrame, *names: str) -> pd.DataFrame:
     """The indicators called `names` over `klines` (columns open, high, low, close, volume), row by row.
 
     An indicator with one output is a column of its name as given; one with several is a column for each, e.g.
-    `MACD(12,26,9).macdsignal`. How many rows each column needs before its first value is in
-    `.attrs["warm_up"]`; a smoothed one goes on depending on its first bars, `labkit check warmup` tells for how long.
+    `MACD(12,26,9).macdsignal`. How many rows each column needs before its first value is in `.attrs["warm_up"]`, its
+    unit in `.attrs["units"]`; a smoothed one goes on depending on its first bars, `labkit check warmup` tells for how
+    long.
     Rows are taken as evenly spaced: candles that are missing (`klines.attrs["gaps"]`) are missing to TA-Lib too.
 
     Raises:
@@ -44,6 +46,7 @@ def indicators(klines: pd.DataFrame, *names: str) -> pd.DataFrame:
 
     columns: dict[str, Any] = {}
     warm_up: dict[str, int] = {}
+    units: dict[str, str] = {}
     for name in names:
         function = _function(name)
         inputs = {}
@@ -61,9 +64,10 @@ def indicators(klines: pd.DataFrame, *names: str) -> pd.DataFrame:
             label = name if len(outputs) == 1 else f"{name}.{output}"
             columns[label] = values
             warm_up[label] = function.lookback
+            units[label] = _unit(function)
     frame = pd.DataFrame(columns, index=klines.index)
     frame.attrs |= {key: klines.attrs[key] for key in ("symbol", "interval", "gaps") if key in klines.attrs}
-    frame.attrs["warm_up"] = warm_up
+    frame.attrs |= {"warm_up": warm_up, "units": units}
     return frame
 
 
@@ -90,6 +94,11 @@ def _function(text: str) -> Any:
     except ValueError as error:
         raise ConfigError(f"indicator {text!r}: {', '.join(parameters)}: {error}", field=text) from error
     return function
+
+
+def _unit(function: Any) -> str:
+    """What an indicator is counted in: those drawn over prices are prices."""
+    return PRICE if function.info["group"] == "Overlap Studies" else "as TA-Lib counts it"
 
 
 def _inputs(function: Any) -> list[str]:

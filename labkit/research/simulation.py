@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from labkit.config import Config
 from labkit.domain.clock import MINUTE_MS
 from labkit.domain.symbol_rules import SymbolRules
+from labkit.edge.progress import followed
 from labkit.errors import ConfigError
 from labkit.research.brokerage import (
     ACCOUNT,
@@ -179,6 +180,7 @@ def simulate(
     keep_decisions: bool = False,
     trust: bool = False,
     stop: NDArray[np.int64] | None = None,
+    progress: bool = False,
 ) -> Run:
     """Live through `market` and trade it.
 
@@ -190,6 +192,7 @@ def simulate(
         keep_decisions: record every decision, not only how many there were.
         trust: take probabilities at face value and without a ramp or proof, as an oracle may be.
         stop: int64[1]; where another thread writes 1 into it, the run ends with the simulated day, unfinished.
+        progress: show a bar of days, in a terminal or a notebook; the run is the same and as fast.
 
     Raises:
         ConfigError: bars longer than the time between decisions.
@@ -207,14 +210,18 @@ def simulate(
     decisions = np.empty(opportunities if keep_decisions else 0, DECISION)
     answers = np.empty(decisions.size, ANSWER)
     counts = np.zeros(len(OUTCOMES), np.int64)
-    _live(
-        settings, terms, state, account, positions, trades, days, decisions, answers, counts,
-        market.minutes, market.rows, market.funding_minutes, market.funding_rates, market.finer or _no_finer(symbols),
-        nobody_else(symbols) if foreign is None else foreign,
-        warm_bars(config, span), trade_from_ms // MINUTE_MS,
-        config.trader.taker_fee_rate, config.trader.slippage_rate, np.zeros(1, np.int64) if stop is None else stop,
-        *scratch(),
-    )  # fmt: skip
+    with followed(
+        lambda: int(np.count_nonzero(days["day"])), "living through history", "day", days.size, shown=progress
+    ):
+        _live(
+            settings, terms, state, account, positions, trades, days, decisions, answers, counts,
+            market.minutes, market.rows, market.funding_minutes, market.funding_rates,
+            market.finer or _no_finer(symbols),
+            nobody_else(symbols) if foreign is None else foreign,
+            warm_bars(config, span), trade_from_ms // MINUTE_MS,
+            config.trader.taker_fee_rate, config.trader.slippage_rate, np.zeros(1, np.int64) if stop is None else stop,
+            *scratch(),
+        )  # fmt: skip
     return Run(
         trades[: account["trades"][0]],
         days,

@@ -16,7 +16,7 @@ import itertools
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -29,8 +29,10 @@ from numpy.typing import NDArray
 from labkit.config import Config, to_plain
 from labkit.domain.decisions import LEARNER
 from labkit.domain.moments import Moment
+from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError, LabkitError
 from labkit.market.lake import LAKE_FOLDER
+from labkit.research import units
 from labkit.research.backtest import (
     DEFAULT_SPREAD_BPS,
     BacktestResult,
@@ -45,6 +47,7 @@ from labkit.research.markets import Market
 from labkit.research.simulation import costs_of, simulate
 from labkit.research.tables import frame_html
 from labkit.research.trials import Kind, Trial, TrialLedger
+from labkit.research.units import with_units
 from labkit.store.journal import Journal, Record
 
 if TYPE_CHECKING:
@@ -84,7 +87,8 @@ class SweepResult:
         """One row per point: its settings, then the figures of `BacktestResult.summary`."""
         import pandas as pd
 
-        return pd.DataFrame([{**outcome.point, **outcome.summary} for outcome in self.outcomes])
+        table = pd.DataFrame([{**outcome.point, **outcome.summary} for outcome in self.outcomes])
+        return with_units(table, units.SUMMARY, otherwise=units.SETTING)
 
     @property
     def daily_returns(self) -> NDArray[np.float64]:
@@ -137,7 +141,7 @@ def sweep(
         workers: local processes; all cores if None, none at all (this very process) if 0.
         scheduler: address of a Dask cluster to use instead, e.g. `tcp://127.0.0.1:8786`.
         journal: file that keeps what is done, so that the same sweep goes on after a kill; nothing is kept if None.
-        progress: show a bar.
+        progress: show a bar, in a terminal or a notebook.
 
     Raises:
         ConfigError: a setting nobody knows; told before anything runs.
@@ -148,12 +152,12 @@ def sweep(
     task = Task(config, market, spread_bps)
     for point in points:
         task.check(point)
-    with _kept(journal, task, "sweep") as done, _bar(len(points), progress) as tell:
+    with _kept(journal, task, "sweep") as done, progress_bar("sweep", "point", len(points), shown=progress) as bar:
         todo = [point for point in points if _key(point) not in done]
-        tell(len(points) - len(todo))
+        bar.update(len(points) - len(todo))
         for outcome in _evaluated(task, todo, workers, scheduler):
             done.add(outcome)
-            tell(1)
+            bar.update(1)
         return SweepResult(market, [done[_key(point)] for point in points])
 
 
@@ -189,7 +193,7 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     chosen: list[Outcome] = []
-    with _kept(journal, task, "search") as done, _bar(points, progress) as tell:
+    with _kept(journal, task, "search") as done, progress_bar("search", "point", points, shown=progress) as bar:
         for _ in range(points):
             trial = study.ask()
             point: dict[str, float] = {}
@@ -203,7 +207,7 @@ def search(
             outcome = done[_key(point)]
             study.tell(trial, outcome.summary[by])
             chosen.append(outcome)
-            tell(1)
+            bar.update(1)
     return SweepResult(market, chosen)
 
 
@@ -390,11 +394,3 @@ def _kept(path: Path | str | None, task: Task, kind: Kind) -> Iterator[_Done]:
             trials = [Trial(window, kind, outcome.config_hash, outcome.returns) for outcome in done]
             with TrialLedger(folder) as ledger:
                 ledger.record(*trials)
-
-
-@contextlib.contextmanager
-def _bar(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, unit="point", disable=not shown) as bar:
-        yield bar.update

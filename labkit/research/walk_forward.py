@@ -24,6 +24,7 @@ from labkit.domain.clock import DAY_MS
 from labkit.domain.moments import Moment, moment_text
 from labkit.errors import ConfigError
 from labkit.market.lake import LAKE_FOLDER
+from labkit.research import units
 from labkit.research.backtest import (
     DEFAULT_SPREAD_BPS,
     BacktestResult,
@@ -38,6 +39,7 @@ from labkit.research.statistics import DAYS_PER_YEAR, sharpe_ratio, walk_forward
 from labkit.research.sweep import SweepResult, sweep
 from labkit.research.tables import frame_html
 from labkit.research.trials import Trial, TrialLedger
+from labkit.research.units import with_units
 from labkit.research.verdict import Verdict, judge
 
 if TYPE_CHECKING:
@@ -77,7 +79,8 @@ class WalkForwardResult:
                     "return_test": float(np.prod(1.0 + outside) - 1.0),
                 }
             )
-        return pd.DataFrame(rows)
+        table = pd.DataFrame(rows)
+        return with_units(table, {"train": "", "test": "", "end": "", **units.WINDOWS}, otherwise=units.SETTING)
 
     @cached_property
     def daily_returns(self) -> NDArray[np.float64]:
@@ -174,6 +177,7 @@ def walk_forward(
 
     Args:
         grid: settings to choose between, as in `sweep`; the configuration alone if None.
+        progress: show bars, in a terminal or a notebook.
         The rest is as in `backtest` and `sweep`.
 
     Raises:
@@ -196,7 +200,7 @@ def walk_forward(
         journal=journal,
         progress=progress and bool(grid),
     )
-    result = WalkForwardResult(points, train_days, test_days, backtest(**common))
+    result = WalkForwardResult(points, train_days, test_days, backtest(**common, progress=progress))
     procedure = ([outcome.config_hash for outcome in points.outcomes], train_days, test_days)
     digest = hashlib.sha256(repr(procedure).encode()).hexdigest()[:16]
     untested = np.zeros(points.daily_returns.shape[0] - result.daily_returns.size)

@@ -16,7 +16,7 @@ number) is a refusal with that reason, never the end of the lab; such a question
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -189,10 +189,13 @@ def probabilities_through(
     symbols: Sequence[str],
     minutes: NDArray[np.int64],
     rows: NDArray[np.float64],
+    *,
+    tell: Callable[[int, int], object] = lambda done, of: None,
 ) -> NDArray[np.float64]:
     """What `policy` would have said live, as `step.advance` takes it: float64[T, symbols], NaN where nothing is asked.
 
-    `state` is lived through `minutes` (int64[T], rising) with `rows` (float64[T, symbols, 6]).
+    `state` is lived through `minutes` (int64[T], rising) with `rows` (float64[T, symbols, 6]). `tell` hears how
+    many questions of how many were asked, where they are asked one after the other.
 
     Raises:
         ConfigError: the policy cannot be asked, or its `probabilities` is of another length.
@@ -217,6 +220,7 @@ def probabilities_through(
                 desk.teach(answers[told])
                 told += 1
             said[i] = desk.ask(int(question["symbol"]), minute, question)
+            tell(i + 1, questions.size)
     return foreign_of(questions, said, minutes.size, len(symbols))
 
 

@@ -85,6 +85,11 @@ def test_a_lab_shows_what_may_be_asked_of_it_next(lab: Lab) -> None:
         assert callable(getattr(lab, call))
 
 
+@pytest.mark.parametrize(("speed", "shown"), [(60, "60x faster than life"), ("max", "virtual time")])
+def test_a_lab_says_how_fast_its_market_is(tmp_path: Path, speed: float | str, shown: str) -> None:
+    assert shown in repr(Lab(load_config({"data_dir": str(tmp_path), "speed": speed}, environ={})))
+
+
 def test_waiting_in_vain_says_how_the_lab_stands(lab: Lab) -> None:
     with pytest.raises(NotInTime, match="no decision within 0 s; the lab is stopped") as caught:
         lab.wait_for("decision", 0)
