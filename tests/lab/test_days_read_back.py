@@ -15,7 +15,7 @@ from tests.lab.conftest import live
 def two_days(tmp_path_factory: pytest.TempPathFactory) -> tuple[DayHistory, DayHistory]:
     """The days before and after a midnight that a small lab lived through."""
     folder = tmp_path_factory.mktemp("midnight")
-    live(folder, 60, market_start="2026-01-05T23:30:00Z")
+    live(folder, 60, market_start="2026-01-05T23:30:00Z", seed=2)
     first, second = (read_day(folder / LEDGER_FILE, day) for day in days_in(folder / LEDGER_FILE))
     return first, second
 
