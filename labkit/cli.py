@@ -1,4 +1,4 @@
-"""The command line: `labkit lab · run · exchange · weather · data · tape · check · doctor`.
+"""The command line: `labkit lab · run · report · exchange · weather · data · tape · check · doctor`.
 
 Results go to standard output, progress and errors to standard error. A person's mistake is one clear line and exit
 status 2; a failure of the lab is status 1; Ctrl-C ends cleanly with status 130, a reader that goes away (`| head`) with
@@ -22,7 +22,9 @@ from typing import Any
 
 from labkit import cli_data, cli_tape
 from labkit.config import Config, load_config
+from labkit.domain.clock import utc_day
 from labkit.domain.snapshot import Snapshot
+from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError, DataFileError, LabkitError, TapeError
 from labkit.wire.signing import PEM_BEGINS
 
@@ -75,6 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_weather(run)
     _add_settings(run)
     run.set_defaults(run=_run)
+
+    report = commands.add_parser("report", help="write the report of one day from its ledger")
+    report.add_argument("day", nargs="?", metavar="DAY", help="UTC, e.g. 2026-01-05 (default: the ledger's latest)")
+    report.add_argument("--data-dir", metavar="DIR", help="where the ledger is (default: the lab's own)")
+    report.set_defaults(run=_report)
 
     exchange = commands.add_parser("exchange", help="run the paper exchange alone")
     exchange.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: any free one)")
@@ -194,7 +201,7 @@ def _run(options: argparse.Namespace) -> int:
     report: Path | None = None
     status = INTERRUPTED if interrupted else 0
     try:
-        report = _write_report(config, folder, snapshot)
+        report = _write_report(config, folder, utc_day(snapshot.time_ms))
     except LabkitError as error:
         # The run stands whatever became of its report.
         status = _complain(error, FAILED)
@@ -249,9 +256,7 @@ def _stop_signal() -> asyncio.Event:
 
 @contextlib.contextmanager
 def _progress(minutes: float | None) -> Any:
-    from tqdm import tqdm
-
-    with tqdm(total=minutes, unit="min", desc="market time", file=sys.stderr, disable=None) as bar:
+    with progress_bar("market time", "min", minutes) as bar:
 
         def show(lived: float) -> None:
             bar.update(round(lived, 2) - bar.n)
@@ -259,14 +264,25 @@ def _progress(minutes: float | None) -> Any:
         yield show
 
 
-def _write_report(config: Config, folder: Path, snapshot: Snapshot) -> Path:
-    from labkit.domain.clock import utc_day
+def _report(options: argparse.Namespace) -> int:
+    from labkit.config import home
+    from labkit.engine.history import last_day
+    from labkit.engine.ledger import LEDGER_FILE
+
+    config = load_config({}, folder=home())
+    folder = Path(options.data_dir) if options.data_dir else home() / config.data_dir
+    print(_write_report(config, folder, options.day or last_day(folder / LEDGER_FILE)))
+    return 0
+
+
+def _write_report(config: Config, folder: Path, day: str) -> Path:
     from labkit.engine.ledger import LEDGER_FILE
     from labkit.lab import REPORTS_FOLDER
     from labkit.report.daily_reporter import DailyReporter
+    from labkit.report.progress import cells_bar
 
-    reporter = DailyReporter(folder / LEDGER_FILE, folder / REPORTS_FOLDER, config.report)
-    return reporter.write_now(utc_day(snapshot.time_ms))
+    with cells_bar(day) as show:
+        return DailyReporter(folder / LEDGER_FILE, folder / REPORTS_FOLDER, config.report).write_now(day, show)
 
 
 def _print_result(snapshot: Snapshot, config: Config, report: Path | None, *, as_json: bool) -> None:

@@ -235,6 +235,20 @@ def saved_settings(folder: Path, name: str) -> dict[str, Any]:
     return _flatten(_from_file(path))
 
 
+def load_saved_config(name: str, overrides: Mapping[str, Any]) -> Config:
+    """As `load_config` at home, with what was saved under that name in the data folder; `overrides` go before it.
+
+    Raises:
+        ConfigError: nothing was saved under that name (tells what there is), or a setting is wrong.
+    """
+    asked = load_config(overrides, folder=home())
+    saved = saved_settings(home() / asked.data_dir, name)
+    if asked.market == "live":
+        # The real market has its own pace, whatever was saved.
+        saved.pop("speed", None)
+    return load_config({**saved, **overrides}, folder=home())
+
+
 def _saved_path(folder: Path, name: str) -> Path:
     if not re.fullmatch(r"\w[\w -]{0,60}", name):
         raise ConfigError(

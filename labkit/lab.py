@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from labkit.assembly import Assembly, acquire, assemble_in_process, assemble_on_sockets
-from labkit.config import Config, change_config, differences, home, load_config, saved_settings
+from labkit.config import Config, TraderConfig, change_config, differences, home, load_config, load_saved_config
 from labkit.domain import events as ev
 from labkit.domain.clock import MINUTE_MS, utc_day
 from labkit.domain.decisions import Decision
@@ -31,7 +31,7 @@ from labkit.domain.moments import Moment, moment_ms, moment_text
 from labkit.domain.position_detail import PositionDetail, WhatIf
 from labkit.domain.snapshot import Snapshot
 from labkit.edge.clocks import VirtualTimeLoop, run_in_virtual_time
-from labkit.engine.history import days_in
+from labkit.engine.history import last_day
 from labkit.engine.host_kernel import KernelHost
 from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.position_details import position_detail, what_if
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STOP_SECONDS = 8.0
+START_SECONDS = 60.0
 EXIT_SECONDS = 1.5
 """A kernel that is shut down leaves its exit hooks about two and a half seconds."""
 
@@ -403,15 +404,34 @@ class Lab:
         self._do(lambda: controller.move_exits(symbol, stop_price=stop, target_price=target))
 
     def report(self, day: str | None = None, timeout_seconds: float = 180.0) -> ReportPage:
-        """Write the report of one UTC day of the market (today by default) and return its page."""
+        """Write the report of one UTC day of the market (today by default) and return its page; a bar shows how far.
+
+        Raises:
+            ConfigError: that is no day.
+            ReportFailed: it could not be written; says why, where its log is and what to do.
+            NotInTime: the bar's end was not seen in time.
+        """
+        from labkit.report.progress import cells_bar
+
         if self._stopped:
             # The ledger is all a report needs.
-            day = day or days_in(self.folder / LEDGER_FILE)[-1]
-            return ReportPage(self._reporter().write_now(day), day)
+            day = day or last_day(self.folder / LEDGER_FILE)
+            with cells_bar(day) as show:
+                return ReportPage(self._reporter().write_now(day, show), day)
         scheduler = self._running().scheduler
         day = day or utc_day(self._now_ms())
-        path = self._host.submit(scheduler.write_report(day)).result(timeout_seconds)
-        return ReportPage(path, day)
+        told: list[tuple[int, int]] = []
+        writing = self._host.submit(scheduler.write_report(day, lambda *cells: told.append(cells)))
+        with cells_bar(day) as show:
+            # The bar is drawn here: what a cell shows must come from the thread that runs it.
+            deadline = time.monotonic() + timeout_seconds
+            while not writing.done():
+                if time.monotonic() > deadline:
+                    raise NotInTime(f"no report of {day} within {timeout_seconds:g} s; it is written all the same")
+                wait([writing], POLL_SECONDS)
+                for cells in told[-1:]:
+                    show(*cells)
+        return ReportPage(writing.result(), day)
 
     # -- on the page -------------------------------------------------------------------------------------------
 
@@ -444,20 +464,53 @@ class Lab:
         """
         from labkit.lab_tuner import tuner_of
 
-        return tuner_of(self.config, start, end, data, self)
+        return tuner_of(msgspec.structs.replace(self.config, trader=self.trader_settings()), start, end, data, self)
+
+    def trader_settings(self) -> TraderConfig:
+        """The settings the trader decides by: as started, applied, or won by a challenger since."""
+        if self._assembly is None or not self._assembly.scheduler.has_engine:
+            return self.config.trader
+        return self._assembly.scheduler.engine.config.trader
 
     def apply_settings(self, trader: dict[str, Any]) -> None:
         """Stop, and start anew with changed settings of the trader: same books, positions and data folder.
 
+        What differs goes before what a challenger won. Returns when the lab has opened its books again.
+
         Raises:
             ConfigError: a setting nobody knows or a value out of range; the lab goes on as it was.
+            LabkitError: it could not start with them; it was started again with the settings it had.
         """
-        self._running()
-        config = change_config(self.config, {"trader": trader})
+        promoted = self._running().scheduler.engine.promoted
+        before = msgspec.structs.replace(self.config, trader=self.trader_settings())
+        config = change_config(before, {"trader": trader})
+        if not promoted.keys().isdisjoint(trader):
+            # At a start, what was promoted goes before what is configured; from here on it is configured.
+            self.roll_back_promotion("other settings were applied by hand")
         self._stop(STOP_SECONDS)
+        try:
+            self._begin_anew(config)
+        except Exception as error:
+            self._stop(STOP_SECONDS)
+            try:
+                self._begin_anew(before)
+            except Exception as again:
+                raise LabkitError(
+                    f"the lab could not start with these settings ({error}), nor with those it had ({again}); "
+                    "labkit.start() tries again"
+                ) from error
+            raise LabkitError(
+                f"the lab could not start with these settings ({error}); it goes on with those it had"
+            ) from error
+
+    def _begin_anew(self, config: Config) -> None:
         # The same object begins anew, so that widgets and the notebook's variable go on watching it.
         self._settle_on(config)
         self.start()
+        assert self._starting is not None
+        with contextlib.suppress(FutureTimeout):
+            # A lab that waits for the end of an exchange's silence may take longer, and says so itself.
+            self._starting.result(START_SECONDS)
 
     def __repr__(self) -> str:
         snapshot = self.snapshot()
@@ -559,10 +612,7 @@ def start(*, policy: Policy | None = None, config: str = "", **settings: Any) ->
     Raises:
         ConfigError: a setting is wrong, or a lab with other settings already runs on this data folder here.
     """
-    wanted = load_config(settings, folder=home())
-    if config:
-        saved = saved_settings(home() / wanted.data_dir, config)
-        wanted = change_config(load_config({**saved}, folder=home()), settings)
+    wanted = load_saved_config(config, settings) if config else load_config(settings, folder=home())
     running = KernelHost.find(str(home() / wanted.data_dir))
     if isinstance(running, Lab) and running.snapshot().state == "failed":
         # A lab that failed can only be begun anew; its ledger is what the next one goes on from.

@@ -16,7 +16,7 @@ import msgspec
 
 from labkit.config import Config, RiskConfig, TraderConfig
 from labkit.domain import events as ev
-from labkit.domain.clock import DAY_MS, MINUTE_MS, utc_day
+from labkit.domain.clock import DAY_MS, HOUR_MS, MINUTE_MS, utc_day
 from labkit.domain.commands import Command, Notify, PlaceOrder, SettleDoubt
 from labkit.domain.decisions import Action, Change, Decision, Gate, only_finite
 from labkit.domain.leverage_brackets import LeverageBracket
@@ -38,6 +38,8 @@ EXIT_AGAIN_MS = 1_000
 MARK_APART = Decimal("0.02")
 """A mark price further than this fraction from the book is told."""
 """How long after a refused exit the next one goes out; doubles with every refusal, up to about a minute."""
+SAY_AGAIN_MS = HOUR_MS
+"""Trouble of the feed that stays the same is told once an hour, not at every look."""
 EVENT_LOG_LENGTH = 200
 CLOSED_TRADES_KEPT = 500
 
@@ -175,6 +177,8 @@ class Engine:
         self.last_report_day = ""
         self.new_decisions: tuple[Decision, ...] = ()
         """The decisions made by the latest `apply`, for the ledger."""
+        self._feed: dict[str, tuple[tuple[bool, str], int]] = {}
+        """What was last said of each part of the feed, and when."""
         self._numbered = 0
         self._order_times: deque[int] = deque()
         self._seen: set[object] = set()
@@ -733,8 +737,17 @@ class Engine:
         return []
 
     def _feed_changed(self, event: ev.FeedChanged) -> list[Command]:
+        said, said_ms = self._feed.get(event.what, (None, 0))
+        if said == (event.healthy, event.cause) and event.time_ms < said_ms + SAY_AGAIN_MS:
+            return []
         self._touch()
+        self._feed[event.what] = (event.healthy, event.cause), event.time_ms
         self._say("info" if event.healthy else "warning", f"{event.what}: {event.cause or 'healthy'}")
+        return []
+
+    def _feed_observed(self, event: ev.FeedObserved) -> list[Command]:
+        # Nothing depends on it; it is recorded to be read back.
+        self._touch()
         return []
 
     def _report_written(self, event: ev.ReportWritten) -> list[Command]:
@@ -828,5 +841,6 @@ _HANDLERS: dict[type, Callable[[Engine, Any], list[Command]]] = {
     ev.EntriesPaused: Engine._entries_paused,
     ev.BreakerMoved: Engine._breaker_moved,
     ev.FeedChanged: Engine._feed_changed,
+    ev.FeedObserved: Engine._feed_observed,
     ev.ReportWritten: Engine._report_written,
 }

@@ -20,11 +20,12 @@ from labkit.domain.position import ZERO, Position, quantize_money
 from labkit.domain.snapshot import ClosedTrade, EventRow
 from labkit.engine.day_summaries import DaySummaries
 from labkit.engine.engine import Engine
+from labkit.engine.feed_book import FeedBook
 from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.recovery import RecordedDecisions, apply_recorded
 from labkit.engine.snapshots import account_row, position_rows
 from labkit.engine.virtual_results import VirtualBook
-from labkit.errors import ConfigError
+from labkit.errors import ConfigError, LedgerError
 
 
 def days_in(ledger_path: Path) -> list[str]:
@@ -35,6 +36,18 @@ def days_in(ledger_path: Path) -> list[str]:
     finally:
         ledger.close()
     return sorted(days)
+
+
+def last_day(ledger_path: Path) -> str:
+    """The latest UTC day the ledger at `ledger_path` knows of.
+
+    Raises:
+        LedgerError: it is empty.
+    """
+    days = days_in(ledger_path)
+    if not days:
+        raise LedgerError(f"the ledger {ledger_path} is empty: there is no day to report on")
+    return days[-1]
 
 
 def read_day(ledger_path: Path, day: str) -> DayHistory:
@@ -55,7 +68,7 @@ def read_day(ledger_path: Path, day: str) -> DayHistory:
 def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
     recorded = RecordedDecisions()
     engine = Engine(Config(), recorded)
-    summaries, virtual_book = DaySummaries(engine), VirtualBook()
+    summaries, virtual_book, feed_book = DaySummaries(engine), VirtualBook(), FeedBook(start_ms)
     equity: list[EquityPoint] = []
     fills: list[Fill] = []
     slippage: list[Decimal] = []
@@ -87,6 +100,7 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         apply_recorded(engine, recorded, entry)
         closed_virtually = virtual_book.take_in(entry)
         summaries.after(entry, closed_virtually)
+        feed_book.take_in(event, engine.symbols)
         is_new = fill is not None and engine.counts.fills > before.fills
         if is_new and fill and held:
             own = engine.intents[fill.client_order_id].slippage(fill)
@@ -143,6 +157,7 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         decisions=tuple(decisions),
         learning=tuple(learning),
         virtual=tuple(virtual),
+        feed=feed_book.quality(),
         days=summaries.all(),
         virtual_closed=virtual_closed - virtual_closed_before,
         events=tuple(events),

@@ -26,6 +26,7 @@ from labkit.domain.clock import DAY_MS, MINUTE_MS, SECOND_MS, Clock
 from labkit.domain.decisions import Decision
 from labkit.domain.events import Loop
 from labkit.domain.market_events import Bar, MarkPrice, Quote
+from labkit.domain.snapshot import StreamRow
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.edge.clocks import SystemClock
 from labkit.edge.websocket import SocketStreams
@@ -69,7 +70,7 @@ SETTLE_MS = 2 * SECOND_MS
 """How long after the minute the real loop runs: closed candles arrive a little after their close."""
 
 CHECKPOINT_EVERY_MINUTES = 240
-LEARNING_EVERY_MINUTES = 10
+NOTES_EVERY_MINUTES = 10
 
 ASKING_FAILED = (ExchangeError, BreakerOpen, WouldExceedLimit, RemoteProtocolError)
 
@@ -81,8 +82,8 @@ class Reporter(Protocol):
         """The days (`YYYY-MM-DD`) whose report is due and not written."""
         ...
 
-    async def write(self, day: str) -> Path:
-        """Write one report and return its path; raises ReportFailed."""
+    async def write(self, day: str, progress: Callable[[int, int], object] | None = None) -> Path:
+        """Write one report and return its path; raises ReportFailed. `progress` is told cells done and of how many."""
         ...
 
 
@@ -146,6 +147,8 @@ class UnifiedScheduler:
         self._tasks: list[asyncio.Task[None]] = []
         self._stepping = asyncio.Lock()
         self._minutes_since_checkpoint = 0
+        self._weight_used = 0
+        """The most request weight a minute took since it was last noted."""
         self._probing: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
@@ -169,6 +172,11 @@ class UnifiedScheduler:
     @property
     def user_stream(self) -> UserStream | None:
         return self._user_stream
+
+    def streams_status(self) -> tuple[StreamRow, ...]:
+        """All connections, the account's own among them, for showing."""
+        own = () if self._user_stream is None else (self._user_stream.status(),)
+        return (*self.websocket_monitor.streams_status(), *own)
 
     def submit(self, event: ev.Event) -> None:
         """Apply one event: change state, commit it to the ledger, then carry out what follows from it."""
@@ -308,6 +316,7 @@ class UnifiedScheduler:
         if self._engine is not None and self._ledger is not None and not failed:
             if self.self_learning_trader.last_open_time_ms:
                 self._note_learning()
+                self._note_feed()
                 self._checkpoint()
             self.submit(ev.EngineStopped(time_ms=self.clock.now_ms(), reason=reason))
         await self._wind_down()
@@ -353,8 +362,10 @@ class UnifiedScheduler:
             quotes = await self._quotes()
             self._minute(closed_ms, bars, quotes)
             self._minutes_since_checkpoint += 1
-            if self._minutes_since_checkpoint % LEARNING_EVERY_MINUTES == 0:
+            self._weight_used = max(self._weight_used, self.binance_client.limits.used_weight(self.clock.now_ms()))
+            if self._minutes_since_checkpoint % NOTES_EVERY_MINUTES == 0:
                 self._note_learning()
+                self._note_feed()
             if self._minutes_since_checkpoint >= CHECKPOINT_EVERY_MINUTES:
                 self._checkpoint()
 
@@ -452,30 +463,39 @@ class UnifiedScheduler:
                 # On record as a ReportWritten event with its error; tomorrow's run tries this day again.
                 continue
 
-    async def write_report(self, day: str) -> Path:
-        """Write the report of one UTC day now; its outcome becomes an event either way."""
+    async def write_report(self, day: str, progress: Callable[[int, int], object] | None = None) -> Path:
+        """Write the report of one UTC day now; its outcome becomes an event either way.
+
+        `progress` is told the notebook's cells done and the cells there are.
+        """
         if self._reporter is None:
             raise ConfigError("this scheduler was started without a reporter")
         try:
-            path = await self._reporter.write(day)
+            path = await self._reporter.write(day, progress)
         except (LabkitError, OSError) as error:
             # Whatever is wrong with a report, the engine goes on.
             self.submit(ev.ReportWritten(time_ms=self.clock.now_ms(), day=day, path="", error=str(error)))
+            if isinstance(error, ReportFailed):
+                raise
             raise ReportFailed(f"the report of {day} could not be written: {error}") from error
         self.submit(ev.ReportWritten(time_ms=self.clock.now_ms(), day=day, path=str(path)))
         return path
 
     async def _reconcile_loop(self) -> None:
         assert self._desk is not None
+        trouble = ""
         while True:
             await self.clock.sleep_until(self.clock.now_ms() + self.config.client.reconcile_every_ms)
             try:
                 await self._desk.reconcile()
                 await self.binance_client.sync_time()
             except ASKING_FAILED as error:
-                self.submit(
-                    ev.FeedChanged(time_ms=self.clock.now_ms(), what="reconciliation", healthy=False, cause=str(error))
-                )
+                trouble = str(error)
+                self._on_health("reconciliation", False, trouble)
+            else:
+                if trouble:
+                    self._on_health("reconciliation", True, "")
+                trouble = ""
 
     # -- context -----------------------------------------------------------------------------------------------
 
@@ -524,11 +544,7 @@ class UnifiedScheduler:
                 try:
                     history[symbol] = await self._history_of(symbol, start_ms, end_ms)
                 except ASKING_FAILED as error:
-                    self.submit(
-                        ev.FeedChanged(
-                            time_ms=self.clock.now_ms(), what=f"history of {symbol}", healthy=False, cause=str(error)
-                        )
-                    )
+                    self._on_health(f"history of {symbol}", False, str(error))
             lived = trader.live_through(history)
             if lived:
                 self._checkpoint(lived_minutes=lived)
@@ -568,6 +584,21 @@ class UnifiedScheduler:
                 labels=trader.take_labels(),
             )
         )
+
+    def _note_feed(self) -> None:
+        self.submit(
+            ev.FeedObserved(
+                time_ms=self.clock.now_ms(),
+                streams=tuple(
+                    ev.StreamCounts(stream.name, stream.frames, stream.reconnects, stream.rejected)
+                    for stream in self.streams_status()
+                ),
+                weight_used=self._weight_used,
+                weight_limit=self.binance_client.limits.weight_limit,
+                latency_ms_p99=self.websocket_monitor.latency_ms_p99,
+            )
+        )
+        self._weight_used = 0
 
     async def _rules(self) -> dict[str, SymbolRules]:
         listed = (await self.binance_client.exchange_info()).symbols

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from html import unescape
 from pathlib import Path
 
@@ -29,12 +30,15 @@ from labkit.errors import ConfigError, LedgerError, ReportFailed
 from labkit.report.days import check_day, days_due
 from labkit.report.headline import Figures
 from labkit.report.index import index_page
-from labkit.report.notebook_run import FIGURES_META
+from labkit.report.notebook_run import CELLS_SUFFIX, FIGURES_META
+from labkit.report.progress import Progress, cells_done
 from labkit.store.journal import Journal
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "90_daily_report.ipynb"
 INDEX = "index.html"
 HEAD_CHARACTERS = 4_000
+LOOK_SECONDS = 0.2
+"""How often the process is asked how far it is."""
 
 
 class DailyReporter:
@@ -68,10 +72,13 @@ class DailyReporter:
         first_day = self._first_day()
         return days_due(None, now_ms, self._config.at_utc, first_day=first_day) if first_day else []
 
-    async def write(self, day: str) -> Path:
+    async def write(self, day: str, progress: Progress | None = None) -> Path:
         """Write the report of `day` (`YYYY-MM-DD`, UTC) and return the HTML page's path.
 
         Cancelling ends the process. Needs an event loop of life: in virtual time use `write_now`.
+
+        Args:
+            progress: told the cells that are done and the cells there are, a few times a second.
 
         Raises:
             ConfigError: `day` is not a day, or the notebook is not there.
@@ -84,9 +91,13 @@ class DailyReporter:
                     *self._command(day, work), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=work,
                     env=_environment(), start_new_session=True,
                 )  # fmt: skip
+            code: int | None = None
             try:
                 async with asyncio.timeout(self._config.timeout_seconds):
-                    code: int | None = await process.wait()
+                    while code is None:
+                        with contextlib.suppress(TimeoutError):
+                            code = await asyncio.wait_for(process.wait(), LOOK_SECONDS)
+                        _tell(work / day, progress)
             except TimeoutError:
                 code = None
             finally:
@@ -97,7 +108,7 @@ class DailyReporter:
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def write_now(self, day: str) -> Path:
+    def write_now(self, day: str, progress: Progress | None = None) -> Path:
         """`write`, blocking: for a notebook cell, the command line and virtual time."""
         work = self._prepare(day)
         try:
@@ -106,11 +117,13 @@ class DailyReporter:
                     self._command(day, work), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=work,
                     env=_environment(), start_new_session=True,
                 )  # fmt: skip
-            code: int | None
+            code: int | None = None
+            deadline = time.monotonic() + self._config.timeout_seconds
             try:
-                code = process.wait(self._config.timeout_seconds)
-            except subprocess.TimeoutExpired:
-                code = None
+                while code is None and time.monotonic() < deadline:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        code = process.wait(LOOK_SECONDS)
+                    _tell(work / day, progress)
             finally:
                 if process.returncode is None:
                     _end_session(process.pid)
@@ -161,13 +174,26 @@ class DailyReporter:
         if code != 0:
             last = _last_line(_log(work))
             os.replace(_log(work), kept_log)
-            why = f"took longer than {self._config.timeout_seconds} s" if code is None else f"failed ({code})"
-            raise ReportFailed(f"the report of {day} {why}: {last or 'no word in its log'}; see {kept_log}")
+            if code is None:
+                seconds = self._config.timeout_seconds
+                why = f"took longer than {seconds} s"
+                advice = f"give it more time with report={{'timeout_seconds': {2 * seconds}}}"
+            else:
+                why = f"failed: {last}" if last else f"failed without a word (exit status {code})"
+                advice = f"once its cause is mended, lab.report('{day}') writes it"
+            raise ReportFailed(
+                f"the report of {day} {why}. All it said is in {kept_log}; the ledger is unharmed: {advice}"
+            )
         for suffix in (".ipynb", ".html"):
             _put(work / f"{day}{suffix}", self._folder / f"{day}{suffix}")
         kept_log.unlink(missing_ok=True)
         self.write_index()
         return self._folder / f"{day}.html"
+
+
+def _tell(stem: Path, progress: Progress | None) -> None:
+    if progress is not None and (told := cells_done(stem.with_suffix(CELLS_SUFFIX))):
+        progress(*told)
 
 
 def _log(work: Path) -> Path:

@@ -72,14 +72,9 @@ def load_day(ledger: str | Path, day: str = "") -> DayHistory:
     if path.name.endswith(SAVED_DAY):
         return _load_saved(path, day)
     # Only here: reading a ledger needs the whole engine.
-    from labkit.engine.history import days_in, read_day
+    from labkit.engine.history import last_day, read_day
 
-    if not day:
-        days = days_in(path)
-        if not days:
-            raise LedgerError(f"the ledger {path} is empty: there is no day to report on")
-        day = days[-1]
-    return read_day(path, day)
+    return read_day(path, day or last_day(path))
 
 
 def save_day(history: DayHistory, path: Path) -> Path:

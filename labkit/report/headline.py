@@ -16,6 +16,7 @@ from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.day_history import DayHistory
 from labkit.domain.reasons import because
 from labkit.report import metrics
+from labkit.report.amounts import signed, tone
 from labkit.report.days import clock_text
 from labkit.report.tables import QUOTE
 
@@ -83,13 +84,13 @@ class Headline:
         bridge, trades, counts = metrics.in_whole_cents(self._bridge), self._trades, self._decisions
         until = "" if self._complete else f" by {clock_text(self._history.end_ms)} UTC, where the record ends,"
         way = "gained" if bridge.result > 0 else "lost" if bridge.result < 0 else "neither gained nor lost"
-        amount = f" {abs(bridge.result):,.2f} {QUOTE} ({_signed(100 * bridge.day_return)} %)" if bridge.result else ""
+        amount = f" {abs(bridge.result):,.2f} {QUOTE} ({signed(100 * bridge.day_return)} %)" if bridge.result else ""
         told = [f"The account {way}{amount}{until} and stands at {bridge.closing:,.2f} {QUOTE}."]
         flows = bridge.booked
         told.append(
-            f"Price moves booked {_signed(flows.price)}, slippage {_signed(flows.slippage)}, fees "
-            f"{_signed(flows.fees)}, funding {_signed(flows.funding)}; open positions changed by "
-            f"{_signed(bridge.unrealized)} {QUOTE} at mark price."
+            f"Price moves booked {signed(flows.price)}, slippage {signed(flows.slippage)}, fees "
+            f"{signed(flows.fees)}, funding {signed(flows.funding)}; open positions changed by "
+            f"{signed(bridge.unrealized)} {QUOTE} at mark price."
         )
         if trades.count:
             ratio = f", {trades.profit_factor:.2f} won for each 1 lost" if trades.profit_factor is not None else ""
@@ -142,7 +143,7 @@ class Headline:
         bridge, trades, drawdown = metrics.in_whole_cents(self._bridge), self._trades, self._drawdown
         volatility = metrics.annualized_volatility(self._history)
         return [
-            ("Result", _signed(bridge.result), f"{QUOTE}, {_signed(100 * bridge.day_return)} %", _tone(bridge.result)),
+            ("Result", signed(bridge.result), f"{QUOTE}, {signed(100 * bridge.day_return)} %", tone(bridge.result)),
             ("Equity", f"{bridge.closing:,.2f}", f"{QUOTE}, from {bridge.opening + bridge.deposits:,.2f}", ""),
             (
                 "Max drawdown",
@@ -168,19 +169,9 @@ class Headline:
                 "won for each 1 lost",
                 "",
             ),
-            ("Fees", _signed(bridge.booked.fees), QUOTE, _tone(bridge.booked.fees)),
-            ("Funding", _signed(bridge.booked.funding), QUOTE, _tone(bridge.booked.funding)),
+            ("Fees", signed(bridge.booked.fees), QUOTE, tone(bridge.booked.fees)),
+            ("Funding", signed(bridge.booked.funding), QUOTE, tone(bridge.booked.funding)),
         ]
-
-
-def _signed(value: Any) -> str:
-    """Two decimals with a sign; nothing is neither plus nor minus."""
-    text = f"{value:+,.2f}"
-    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "−")
-
-
-def _tone(value: Any) -> str:
-    return "gain" if value > 0 else "loss" if value < 0 else ""
 
 
 def _count(number: int, noun: str) -> str:

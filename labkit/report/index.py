@@ -12,6 +12,7 @@ from decimal import Decimal
 from html import escape
 from itertools import pairwise
 
+from labkit.report.amounts import signed, tone
 from labkit.report.headline import Figures
 from labkit.report.notebook_run import page_around
 from labkit.report.tables import QUOTE
@@ -49,8 +50,8 @@ def _cards(record: TrackRecord) -> str:
     whole = f"needs {FEWEST_DAYS} whole days"
     ratio, error = record.sharpe_ratio, record.sharpe_error
     cards = [
-        ("Result", _signed(record.result), f"{QUOTE}, all days together", _tone(record.result)),
-        ("Return", f"{_signed(Decimal(100 * record.total_return))} %", "compounded", _tone(record.total_return)),
+        ("Result", signed(record.result), f"{QUOTE}, all days together", tone(record.result)),
+        ("Return", f"{signed(Decimal(100 * record.total_return))} %", "compounded", tone(record.total_return)),
         ("Equity", f"{record.closing_equity:,.2f}", f"{QUOTE}, from {record.opening_equity:,.2f}", ""),
         ("Max drawdown", _percent(-record.max_drawdown, 2), "day to day or within one day", ""),
         (
@@ -66,7 +67,7 @@ def _cards(record: TrackRecord) -> str:
             "",
         ),
         ("Days with a profit", f"{record.days_won} of {record.days}", f"{record.trades:,} trades closed", ""),
-        ("Fees", _signed(record.fees), f"{QUOTE}; funding {_signed(record.funding)}", _tone(record.fees)),
+        ("Fees", signed(record.fees), f"{QUOTE}; funding {signed(record.funding)}", tone(record.fees)),
     ]
     written = "".join(
         f'<div class="labkit-card"><dt>{escape(name)}</dt><dd class="{tone}">{escape(value)}</dd>'
@@ -100,7 +101,7 @@ def _equity_line(days: Sequence[tuple[str, Figures]], record: TrackRecord) -> st
     dots = "".join(
         f'<a href="{escape(name)}"><circle cx="{at(point)[0]:.1f}" cy="{at(point)[1]:.1f}" r="4"/>'
         f"<title>{escape(figures.day)}: {Decimal(figures.closing_equity):,.2f} {QUOTE} "
-        f"({_signed(Decimal(figures.result))})</title></a>"
+        f"({signed(Decimal(figures.result))})</title></a>"
         for (name, figures, _), point in zip(ordered, points[1:], strict=True)
     )
     words = (
@@ -142,9 +143,9 @@ def _row(name: str, figures: Figures, largest: float) -> str:
     ]
     cells = [
         f"<td><a href='{escape(name)}'>{escape(figures.day)}</a>{''.join(notes)}</td>",
-        f"<td class='{_tone(result)}'>{_signed(result)}</td>",
-        f"<td class='{_tone(result)}'>{_signed(Decimal(100 * figures.day_return))}</td>",
-        f"<td class='bar'><span class='track'><i class='{_tone(result)}' style='width:{width:.1f}%'></i></span></td>",
+        f"<td class='{tone(result)}'>{signed(result)}</td>",
+        f"<td class='{tone(result)}'>{signed(Decimal(100 * figures.day_return))}</td>",
+        f"<td class='bar'><span class='track'><i class='{tone(result)}' style='width:{width:.1f}%'></i></span></td>",
         f"<td>{Decimal(figures.closing_equity):,.2f}</td>",
         f"<td>{100 * figures.max_drawdown:.2f}</td>",
         f"<td>{figures.trades:,}</td>",
@@ -160,12 +161,3 @@ def _xy(point: tuple[float, float]) -> str:
 
 def _percent(fraction: float, places: int) -> str:
     return f"{100 * fraction:.{places}f} %".replace("-0.00", "0.00").replace("-", "−")
-
-
-def _signed(value: Decimal) -> str:
-    text = f"{value:+,.2f}"
-    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "−")
-
-
-def _tone(value: Decimal | float) -> str:
-    return "gain" if value > 0 else "loss" if value < 0 else ""

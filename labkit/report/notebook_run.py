@@ -2,8 +2,8 @@
 
 `python -m labkit.report.notebook_run NOTEBOOK OUTPUT_STEM NAME=TEXT…` writes `OUTPUT_STEM.ipynb` (executed by
 papermill) and `OUTPUT_STEM.html`, and exits with 0 only if every cell ran. Otherwise its last line on stderr says what
-went wrong. All parameters are text. Nothing here runs inside the lab: papermill and nbconvert are heavy and hold the
-interpreter lock.
+went wrong. Meanwhile `OUTPUT_STEM.cells` tells how far it is (`labkit.report.progress`). All parameters are text.
+Nothing here runs inside the lab: papermill and nbconvert are heavy and hold the interpreter lock.
 
 The page makes no request: styles and pictures are in it, there is no script, and a Content-Security-Policy forbids
 both to whatever a ledger may smuggle in.
@@ -23,9 +23,11 @@ import msgspec
 
 from labkit.errors import ConfigError, LabkitError, ReportFailed
 from labkit.report.headline import HEADLINE_MIME, Figures
+from labkit.report.progress import CellsDone
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 FIGURES_META = "labkit-figures"
+CELLS_SUFFIX = ".cells"
 
 
 def run_notebook(notebook: Path, output_stem: Path, parameters: Mapping[str, str]) -> Path:
@@ -35,6 +37,7 @@ def run_notebook(notebook: Path, output_stem: Path, parameters: Mapping[str, str
         ConfigError: the notebook has no parameter of that name.
         ReportFailed: a cell raised, or the kernel died or could not start.
     """
+    import nbformat
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillException, PapermillExecutionError
@@ -46,11 +49,16 @@ def run_notebook(notebook: Path, output_stem: Path, parameters: Mapping[str, str
                 f"{notebook.name} has no parameter {name!r}; it has {', '.join(known) or 'none'}", field=name
             )
     executed = output_stem.with_suffix(".ipynb")
+    # papermill adds one cell, which sets the parameters.
+    source = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
+    cells = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in source.cells)
     try:
         papermill.execute_notebook(
-            str(notebook), str(executed), parameters=dict(parameters), kernel_name="python3", progress_bar=True
-        )
+            str(notebook), str(executed), parameters=dict(parameters), kernel_name="python3", progress_bar=False,
+            on_cell_executed=CellsDone(output_stem.with_suffix(CELLS_SUFFIX), cells + bool(parameters)),
+        )  # fmt: skip
     except PapermillExecutionError as error:
+        print(error, file=sys.stderr)  # the traceback, for the log
         raise ReportFailed(f"{notebook.name}, cell {error.cell_index}: {error.ename}: {error.evalue}") from error
     except (PapermillException, CellTimeoutError, DeadKernelError, RuntimeError) as error:
         raise ReportFailed(f"{notebook.name}: {type(error).__name__}: {error}") from error

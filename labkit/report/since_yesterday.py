@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from decimal import Decimal
 from html import escape
 from typing import Any
 
 from labkit.domain.day_history import DayHistory, DaySummary
 from labkit.domain.reasons import because
 from labkit.domain.snapshot import LearningRow
+from labkit.report.amounts import signed
 from labkit.report.tables import QUOTE
 
 UNKNOWN = "The ledger knows nothing of a day before this one."
@@ -36,8 +36,7 @@ def sentences_of(before: DaySummary, now: DaySummary) -> list[str]:
     then = "the day before" if gap == 1 else f"on {before.day}, the last day there is"
     told = [
         f"The account {_result(now)}, after it had {_result(before)} {then}.",
-        f"{_trades(now)} closed after {before.trades:,}; "
-        f"fees {_signed(now.fees)} after {_signed(before.fees)} {QUOTE}.",
+        f"{_trades(now)} closed after {before.trades:,}; fees {signed(now.fees)} after {signed(before.fees)} {QUOTE}.",
         _refusals(before, now),
         _learning(before.learning, now.learning),
         _settings(before.settings, now.settings),
@@ -51,7 +50,7 @@ def sentences_of(before: DaySummary, now: DaySummary) -> list[str]:
 
 def _result(day: DaySummary) -> str:
     way = "gained" if day.result > 0 else "lost" if day.result < 0 else "neither gained nor lost"
-    return way if not day.result else f"{way} {abs(day.result):,.2f} {QUOTE} ({_signed(100 * day.day_return)} %)"
+    return way if not day.result else f"{way} {abs(day.result):,.2f} {QUOTE} ({signed(100 * day.day_return)} %)"
 
 
 def _trades(day: DaySummary) -> str:
@@ -73,8 +72,8 @@ def _learning(before: LearningRow | None, now: LearningRow | None) -> str:
     if before is None or now is None:
         return ""
     return (
-        f"{now.labels - before.labels:,} labels were learned from; skill {_signed(before.skill_millinats)} → "
-        f"{_signed(now.skill_millinats)} millinats a label, calibration slope {before.calibration_slope:.2f} → "
+        f"{now.labels - before.labels:,} labels were learned from; skill {signed(before.skill_millinats)} → "
+        f"{signed(now.skill_millinats)} millinats a label, calibration slope {before.calibration_slope:.2f} → "
         f"{now.calibration_slope:.2f}."
     )
 
@@ -89,8 +88,3 @@ def _settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         return "No setting was changed."
     more = f" and {len(changed) - SETTINGS_TOLD} more" if len(changed) > SETTINGS_TOLD else ""
     return f"Settings changed: {', '.join(changed[:SETTINGS_TOLD])}{more}."
-
-
-def _signed(value: Decimal | float) -> str:
-    text = f"{value:+,.2f}"
-    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "−")

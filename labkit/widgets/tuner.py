@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import msgspec
 import traitlets
 
-from labkit.config import Config, change_config, save_settings, to_plain
+from labkit.config import Config, TraderConfig, save_settings, to_plain
 from labkit.errors import LabkitError
 from labkit.widgets.page_widget import PageWidget, browser_code, style_sheets
 from labkit.widgets.tuner_settings import trader_settings
@@ -33,7 +33,9 @@ class Runs(Protocol):
 class LabToTune(Protocol):
     """What the tuner needs of a lab."""
 
-    def challenge(self, trader: dict[str, Any]) -> str: ...
+    def trader_settings(self) -> TraderConfig: ...
+
+    def challenge(self, trader: dict[str, Any] | None = None) -> str: ...
 
     def apply_settings(self, trader: dict[str, Any]) -> None: ...
 
@@ -72,8 +74,8 @@ class Tuner(PageWidget):
         self._span = span
         self._last: Outcome | None = None
         self._compared_name = "running now" if lab else "compared with"
-        trader = to_plain(config.trader)
-        super().__init__(panel=self._panel(), values=trader)
+        self._following = threading.Lock()
+        super().__init__(panel=self._panel(), values=to_plain(config.trader))
         self.on_msg(self._receive)
         self._begin = begin
         self._runs = begin(config, self._take)
@@ -87,7 +89,9 @@ class Tuner(PageWidget):
     def close(self) -> None:
         """End the runs and take the widget off the page. May be called twice."""
         if hasattr(self, "_runs"):
-            self._runs.close()
+            with self._following:
+                self._lab = None
+                self._runs.close()
         super().close()
 
     def __repr__(self) -> str:
@@ -109,7 +113,31 @@ class Tuner(PageWidget):
             "running": to_plain(self._config.trader),
             "compared": self._compared_name,
             "lab": self._lab is not None,
+            "challenge": self._challenge(),
         }
+
+    def _challenge(self) -> str:
+        """How the lab's challenge stands, in words."""
+        try:
+            return self._lab.challenge() if self._lab else ""
+        except LabkitError:
+            return ""
+
+    def _follow_the_lab(self) -> None:
+        """Compare with what runs now: settings may have been applied, promoted or rolled back elsewhere."""
+        with self._following:
+            if self._lab is None:
+                return
+            trader = self._lab.trader_settings()
+            if trader != self._config.trader:
+                before, now = to_plain(self._config.trader), to_plain(trader)
+                # A slider that stood on what was running goes with it; one that was moved stays.
+                self.values = {name: now[name] if own == before[name] else own for name, own in self.values.items()}
+                self._config = msgspec.structs.replace(self._config, trader=trader)
+                self._runs.close()
+                self._runs = self._begin(self._config, self._take)
+                self._runs.ask(self.changes(), preview=False)
+            self.panel = self._panel()
 
     def _take(self, look: Outcome) -> None:
         """A run has ended; called on its thread."""
@@ -128,6 +156,8 @@ class Tuner(PageWidget):
             case {"kind": "hello"}:
                 if self._last:
                     self._show(self._last)
+            case {"kind": "news"} if self._lab:
+                threading.Thread(target=self._follow_the_lab, name="labkit tuner news", daemon=True).start()
             case {"kind": "set", "values": dict(values), "preview": bool(preview)}:
                 self._set(values, preview)
             case {"kind": "wish"}:
@@ -160,7 +190,7 @@ class Tuner(PageWidget):
             case {"wish": "save", "name": str(name)}:
                 return partial(self._save, name)
             case {"wish": "challenge"} if self._lab:
-                return partial(self._lab.challenge, self.changes())
+                return partial(self._try_as_challenger, self._lab)
             case {"wish": "apply"} if self._lab:
                 return partial(self._apply, self._lab)
             case _:
@@ -170,14 +200,15 @@ class Tuner(PageWidget):
         save_settings(self._folder, name, self.values)
         return f"saved; labkit.start(config={name!r}) starts with these settings"
 
+    def _try_as_challenger(self, lab: LabToTune) -> str:
+        said = lab.challenge(self.changes())
+        self._follow_the_lab()
+        return said
+
     def _apply(self, lab: LabToTune) -> str:
         changes = self.changes()
         if not changes:
             raise LabkitError("nothing differs from what is running: there is nothing to apply")
         lab.apply_settings(changes)
-        self._config = change_config(self._config, {"trader": changes})
-        self._runs.close()
-        self._runs = self._begin(self._config, self._take)
-        self.panel = self._panel()
-        self._runs.ask({}, preview=False)
-        return "the lab was stopped and starts anew with these settings; its books and positions go on"
+        self._follow_the_lab()
+        return "the lab was stopped and started anew with these settings; its books and positions go on"

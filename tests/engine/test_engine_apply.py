@@ -205,6 +205,32 @@ def test_a_halted_breaker_does_not_keep_a_position_from_being_closed(long_desk: 
     assert len(long_desk.engine.apply(ev.CloseRequested(time_ms=NOW, symbol="BTCUSDT"))) == 1
 
 
+def told_of_the_feed(desk: Desk, *looks: tuple[int, bool, str]) -> list[str]:
+    """What the log says after these looks at the feed: minutes from now, healthy, cause."""
+    before = len(desk.engine.log)
+    for minutes, healthy, cause in looks:
+        desk.engine.apply(
+            ev.FeedChanged(time_ms=NOW + minutes * 60_000, what="reconciliation", healthy=healthy, cause=cause)
+        )
+    return [row.text for row in list(desk.engine.log)[before:]]
+
+
+def test_the_same_trouble_of_the_feed_is_told_once_an_hour(desk: Desk) -> None:
+    assert len(told_of_the_feed(desk, *((minute, False, "503") for minute in range(61)))) == 2
+
+
+def test_other_trouble_and_recovery_are_told_at_once(desk: Desk) -> None:
+    told = told_of_the_feed(desk, (0, False, "503"), (1, False, "418"), (2, True, ""), (3, False, "418"))
+    assert told == ["reconciliation: 503", "reconciliation: 418", "reconciliation: healthy", "reconciliation: 418"]
+
+
+def test_what_is_not_told_need_not_be_recorded(desk: Desk) -> None:
+    told_of_the_feed(desk, (0, False, "503"))
+    before = desk.engine.revision
+    told_of_the_feed(desk, (1, False, "503"))
+    assert desk.engine.revision == before
+
+
 @pytest.mark.parametrize(
     ("seen", "later_ms", "reason"),
     [

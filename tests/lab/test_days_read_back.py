@@ -46,3 +46,10 @@ def test_a_day_in_figures_counts_what_its_history_holds(two_days: tuple[DayHisto
     assert summary.result == history.account_at_end.equity - history.account_at_start.equity - summary.deposits
     assert summary.version == __version__
     assert set(summary.moves) == set(history.symbols)
+
+
+def test_funding_at_midnight_is_booked_as_the_exchange_paid_it(two_days: tuple[DayHistory, DayHistory]) -> None:
+    # Told as nothing, it would leave our account apart from the exchange's, and entries paused.
+    second = two_days[1]
+    assert any(payment.amount for payment in second.funding)
+    assert [event.text for event in second.events if event.severity == "alarm"] == []

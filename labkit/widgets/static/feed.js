@@ -304,3 +304,14 @@ function buildBracket() {
     },
   };
 }
+
+function buildFigure(row) {
+  const text = h("span", { class: "labkit-figure-text" });
+  return {
+    node: h("div", { class: "labkit-figure", title: row.title, "data-figure": row.key }, h("span", { class: "labkit-figure-label" }, row.label), text),
+    update(next) {
+      setText(text, next.text);
+      setTone(text, next.tone);
+    },
+  };
+}

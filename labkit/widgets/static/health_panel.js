@@ -76,17 +76,6 @@ function buildLoop(feed, row) {
   };
 }
 
-function buildFigure(row) {
-  const text = h("span", { class: "labkit-figure-text" });
-  return {
-    node: h("div", { class: "labkit-figure", title: row.title, "data-figure": row.key }, h("span", { class: "labkit-figure-label" }, row.label), text),
-    update(next) {
-      setText(text, next.text);
-      setTone(text, next.tone);
-    },
-  };
-}
-
 function buildStrike(row) {
   const times = h("span", { class: "labkit-number" });
   return {

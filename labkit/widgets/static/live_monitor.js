@@ -50,17 +50,6 @@ function buildEventRow() {
   };
 }
 
-function buildFigure(row) {
-  const text = h("span", { class: "labkit-figure-text" });
-  return {
-    node: h("div", { class: "labkit-figure", title: row.title }, h("span", { class: "labkit-figure-label" }, row.label), text),
-    update(next) {
-      setText(text, next.text);
-      setTone(text, next.tone);
-    },
-  };
-}
-
 function buildChip(row) {
   const text = h("span");
   const node = h("li", { class: "labkit-chip" }, h("b", {}, row.label), text);

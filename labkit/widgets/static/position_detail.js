@@ -28,17 +28,6 @@ function buildArmedButton(words, name, press) {
   return { node: button, rename: () => !armed && setAttribute(button, "aria-label", name()) };
 }
 
-function buildFigure(row) {
-  const text = h("span", { class: "labkit-figure-text" });
-  return {
-    node: h("div", { class: "labkit-figure", title: row.title, "data-figure": row.key }, h("span", { class: "labkit-figure-label" }, row.label), text),
-    update(next) {
-      setText(text, next.text);
-      setTone(text, next.tone);
-    },
-  };
-}
-
 function buildContribution(row) {
   const bar = h("i");
   const text = h("span", { class: "labkit-number" });
