@@ -50,7 +50,7 @@ def last_day(ledger_path: Path) -> str:
     return days[-1]
 
 
-def read_day(ledger_path: Path, day: str) -> DayHistory:
+def read_day(ledger_path: Path | str, day: str) -> DayHistory:
     """The history of one UTC day (`YYYY-MM-DD`) from the ledger at `ledger_path` (the file or its folder).
 
     Raises:
@@ -58,7 +58,7 @@ def read_day(ledger_path: Path, day: str) -> DayHistory:
         LedgerDamaged: the history cannot be trusted.
     """
     start_ms = _start_of(day)
-    ledger = Ledger.open(_folder(ledger_path), read_only=True)
+    ledger = Ledger.open(_folder(Path(ledger_path)), read_only=True)
     try:
         return _read(ledger, day, start_ms)
     finally:
