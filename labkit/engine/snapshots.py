@@ -119,9 +119,7 @@ def take_snapshot(scheduler: UnifiedScheduler, *, lag_ms: tuple[float, float] = 
     client = scheduler.binance_client
     symbols = scheduler.config.symbols
     quotes, marks = latest_quotes(scheduler), latest_marks(scheduler)
-    streams = monitor.streams_status()
-    if scheduler.user_stream is not None:
-        streams = (*streams, scheduler.user_stream.status())
+    streams = scheduler.streams_status()
     now_ms = scheduler.clock.now_ms()
     breaker = client.breaker
     return Snapshot(

@@ -27,7 +27,7 @@ LEAST_DAYS = 60
 """A dozen blocks of the bootstrap: with fewer its intervals are too narrow to be believed."""
 LEAST_DEFLATED_SHARPE = 0.95
 LARGEST_P_VALUE = 0.05
-CASH = "cash"
+CASH, BUY_AND_HOLD = "cash", "buy and hold"
 
 
 class Skill(NamedTuple):
