@@ -45,7 +45,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     baselines: dict[str, dict[str, float]] = {}
     """The figures of cash, buy and hold and the trend rule; whole runs only."""
     verdict: str = ""
-    """Whole runs only."""
+    """What was found, and why: whole runs only."""
+    reasons: tuple[str, ...] = ()
     trials: int = 0
 
 
@@ -82,6 +83,10 @@ class Tuning:
             return
         result = answer.result
         compared = self._compared_with(result, answer)
+        if not answer.preview:
+            verdict, reasons = self._verdict(result, compared)
+            beside = {own.name: own.summary for own in self._beside(compared)}
+            look = msgspec.structs.replace(look, verdict=verdict, reasons=reasons, baselines=beside)
         self._on_look(
             msgspec.structs.replace(
                 look,
@@ -89,8 +94,6 @@ class Tuning:
                 curves={**curves_of(result, compared), **self._reliability_of(result, answer.preview)},
                 figures=figures_of(result),
                 compared=figures_of(compared),
-                baselines={} if answer.preview else {own.name: own.summary for own in self._beside(compared)},
-                verdict="" if answer.preview else self._verdict(result, compared),
             )
         )
 
@@ -121,13 +124,14 @@ class Tuning:
             self._baselines = [cash(compared), buy_and_hold(compared), trend]
         return self._baselines
 
-    def _verdict(self, result: BacktestResult, compared: BacktestResult) -> str:
+    def _verdict(self, result: BacktestResult, compared: BacktestResult) -> tuple[str, tuple[str, ...]]:
         if result.daily_returns.size < 2:
-            return "One day is no track record: there is nothing to judge."
+            return "One day is no track record: there is nothing to judge", ()
         with TrialLedger(data_folder(self._config)) as ledger:
             trials = ledger.trials(result.market.window)
         others = {own.name: own.daily_returns for own in self._beside(compared)}
-        return judge(result.daily_returns, others, trials, skill_of(result.run.days)).words
+        verdict = judge(result.daily_returns, others, trials, skill_of(result.run.days))
+        return verdict.finding, verdict.reasons
 
 
 def curves_of(result: BacktestResult, compared: BacktestResult) -> dict[str, Floats]:

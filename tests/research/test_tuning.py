@@ -124,7 +124,7 @@ def test_the_verdict_speaks_of_all_looks_and_of_the_settings_compared_with(
     with TrialLedger(data_dir) as ledger:
         assert ledger.count(market.window) == 3
     assert look.verdict.startswith("No evidence of edge")
-    assert "After 3 trials" in look.verdict
+    assert look.reasons[0].startswith("after 3 trials")
 
 
 def test_a_history_kept_for_a_last_look_is_not_tuned_on(
