@@ -73,10 +73,10 @@ def test_the_tuner_fits_the_page(notebook: Any, theme: str, width: int) -> None:
 
 
 def test_the_keyboard_moves_a_slider_a_step_and_a_number_is_typed(notebook: Any) -> None:
+    notebook.page.set_viewport_size({"width": 1380, "height": 1100})
     slider = notebook.page.locator(SLIDER)
     slider.focus()
     notebook.page.keyboard.press("ArrowRight")
-    notebook.page.wait_for_selector(".labkit-tuner [data-part=span][data-preview='']", timeout=60_000)
     assert slider.evaluate("node => node.valueAsNumber") == pytest.approx(1.65)
     field = notebook.page.locator("#labkit-tuner-barrier_sigmas")
     field.fill("1.6")
@@ -138,7 +138,7 @@ def test_a_challenger_runs_with_what_differs(notebook: Any) -> None:
     notebook.page.wait_for_selector(".labkit-tuner .labkit-message[data-tone=good]")
     notebook.run_cell(2)
     assert "challenger with cost_margin 0.5" in notebook.output_text(2)
-    assert "challenger with cost_margin 0.5" in notebook.page.locator("[data-part=challenger]").inner_text()
+    assert "Challenger with cost_margin 0.5" in notebook.page.locator("[data-part=challenger]").inner_text()
     notebook.photograph("tuner-challenger", ".labkit-tuner")
 
 

@@ -68,7 +68,8 @@ function render({ model, el }) {
   const apply = button("Apply", "apply");
   const root = h(
     "div",
-    { class: "labkit labkit-tuner" },
+    // Arrows move sliders here; JupyterLab would take them for a walk through the cells.
+    { class: "labkit labkit-tuner", "data-lm-suppress-shortcuts": "true" },
     h("div", { class: "labkit-head" }, h("span", { class: "labkit-title" }, "Tuner"), state, running, looks),
     span,
     h(
@@ -120,7 +121,7 @@ function render({ model, el }) {
     challenge.hidden = apply.hidden = !now.lab;
     challenge.disabled = apply.disabled = reset.disabled = !changed;
     setText(span, now.span);
-    setText(challenger, now.challenge ? `Beside it: ${now.challenge}.` : "");
+    setText(challenger, now.challenge && `${now.challenge[0].toUpperCase()}${now.challenge.slice(1)}.`);
   }
 
   // What another page, or the lab, has set meanwhile; never under the hand that drags.
