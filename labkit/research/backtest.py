@@ -165,8 +165,8 @@ class BacktestResult:
         decisions, answers = self.run.decisions, self.run.answers
         symbols = len(self.market.symbols)
         asked = decisions["minute"] * symbols + decisions["symbol"]
-        order = np.argsort(asked)
-        found = order[np.searchsorted(asked[order], answers["asked_minute"] * symbols + answers["symbol"])]
+        # Decisions are noted minute by minute and symbol by symbol: they stand in this order.
+        found = np.searchsorted(asked, answers["asked_minute"] * symbols + answers["symbol"])
         said, q, weight = decisions["p"][found], answers["q"], answers["weight"]
         return with_units(pd.DataFrame(reliability(said, q, weight)._asdict()), units.CALIBRATION)
 
