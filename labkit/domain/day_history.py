@@ -192,7 +192,7 @@ class DayHistory(msgspec.Struct, frozen=True, kw_only=True):
     """Round trips closed on this day."""
     open_positions: tuple[PositionRow, ...]
     prices: dict[str, tuple[PricePoint, ...]]
-    """Minute by minute, of every symbol that was traded on this day."""
+    """Minute by minute, of every symbol that was traded on this day; they begin some hours before it."""
     decisions: tuple[Decision, ...]
     learning: tuple[LearningPoint, ...]
     virtual: tuple[VirtualResult, ...] = ()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from labkit.config import Config
 from labkit.domain import events as ev
-from labkit.domain.clock import DAY_MS, MINUTE_MS, utc_day
+from labkit.domain.clock import DAY_MS, HOUR_MS, MINUTE_MS, utc_day
 from labkit.domain.day_history import DayHistory, EquityPoint, FundingPayment, LearningPoint, PricePoint, VirtualResult
 from labkit.domain.decisions import Decision
 from labkit.domain.orders import Fill
@@ -26,6 +26,9 @@ from labkit.engine.recovery import RecordedDecisions, apply_recorded
 from labkit.engine.snapshots import account_row, position_rows
 from labkit.engine.virtual_results import VirtualBook
 from labkit.errors import ConfigError, LedgerError
+
+PRICES_BEFORE_MS = 6 * HOUR_MS
+"""A trade that was carried over midnight is shown with the prices it was opened at."""
 
 
 def days_in(ledger_path: Path) -> list[str]:
@@ -110,6 +113,9 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
                 slippage.append(booked)
         if isinstance(event, ev.EngineStarted):
             fingerprint = event.config_hash
+        if isinstance(event, ev.MinuteClosed) and event.time_ms >= start_ms - PRICES_BEFORE_MS:
+            for symbol, bar in event.bars.items():
+                prices[symbol].append(PricePoint(event.open_time_ms + MINUTE_MS, bar.close))
         if not in_day:
             if isinstance(event, ev.LearningObserved):
                 virtual_closed_before = virtual_closed = event.virtual_closed
@@ -123,8 +129,6 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         match event:
             case ev.MinuteClosed():
                 equity.append(EquityPoint(event.time_ms, engine.account.wallet_balance, engine.equity))
-                for symbol, bar in event.bars.items():
-                    prices[symbol].append(PricePoint(event.open_time_ms + MINUTE_MS, bar.close))
             case ev.LearningObserved():
                 if not learning and virtual_closed_before == 0:
                     # The first note of a new trader counts what history taught it, before it lived itself.

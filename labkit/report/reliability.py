@@ -107,8 +107,9 @@ def reliability_chart(history: DayHistory) -> Chart:
         return say_nothing(chart, "no forecast came due on this day")
     top, bottom = chart.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
     said, came = [100 * row.said for row in bins], [100 * row.came_true for row in bins]
-    below = [100 * (row.came_true - row.low) for row in bins]
-    above = [100 * (row.high - row.came_true) for row in bins]
+    # Where all came true, or none did, rounding may put an end of the interval on the wrong side of the point.
+    below = [100 * max(0.0, row.came_true - row.low) for row in bins]
+    above = [100 * max(0.0, row.high - row.came_true) for row in bins]
     low, high = min(said), max(said)
     room = max(2.0, 0.08 * (high - low))
     ends = [low - room, high + room]

@@ -74,7 +74,7 @@ def beside_the_account(history: DayHistory) -> pd.DataFrame:
     import pandas as pd
 
     own = account_returns(history)
-    rows = {ACCOUNT: own, CASH: np.zeros(own.size), **_held(history)}
+    rows = {ACCOUNT: own, CASH: np.zeros(own.size), **_held(history)} if own.size else {}
     frame = pd.DataFrame(
         {
             "what": list(rows),
@@ -92,7 +92,12 @@ def beside_the_account(history: DayHistory) -> pd.DataFrame:
 
 
 def account_returns(history: DayHistory) -> Floats:
-    """float64[D], the account's return on each UTC day from the ledger's first to this one; 0 on days it was off."""
+    """float64[D], the account's return on each UTC day from the ledger's first to this one; 0 on days it was off.
+
+    D is 0 where the days are not known: in a day that was saved by itself.
+    """
+    if not history.days:
+        return np.empty(0)
     first = date.fromisoformat(history.days[0].day)
     found = np.zeros((date.fromisoformat(history.day) - first).days + 1)
     for summary in history.days:

@@ -113,7 +113,7 @@ class Verdict:
         """Name, value and meaning of every figure."""
         shown = [
             ("Sharpe ratio", f"{self.sharpe:.2f}", f"95 %: {_between(self.sharpe_interval)}; {self.days} days"),
-            ("trials counted", f"{self.trials:,}", f"on overlapping data; asked for {self.asked:,} times"),
+            ("trials counted", f"{self.trials:,}", f"on overlapping data; asked for {_counted(self.asked, 'time')}"),
             ("Sharpe of the luckiest", f"{self.luck:.2f}", "expected of the best trial if none had skill"),
             ("deflated Sharpe ratio", f"{self.deflated_sharpe:.3f}", f"{LEAST_DEFLATED_SHARPE} or more is needed"),
             ("probability of overfitting", _or_dash(self.overfitting), "the best in one half fails in the other"),
@@ -124,7 +124,7 @@ class Verdict:
             needed = "" if name in self.skilled else f"; at most {LARGEST_P_VALUE} is needed"
             meaning = f"p-value {p_value:.3f} that what was earned beyond it is luck{needed}"
             shown.append((f"beside {name}", f"Sharpe {self.baselines[name]:.2f}", meaning))
-        longest = f"{self.drawdown.longest_days} days below a peak at the longest"
+        longest = f"{_counted(self.drawdown.longest_days, 'day')} below a peak at the longest"
         shown.append(("deepest drawdown", f"{self.drawdown.depth:.1%}", longest))
         needed = "no length" if math.isinf(self.needed_days) else f"{self.needed_days:,.0f} days"
         shown.append(("track record needed", needed, "to be above the luckiest with 95 % confidence"))
@@ -226,7 +226,7 @@ def _requirements(
         Requirement(
             "deflated_sharpe",
             deflated >= LEAST_DEFLATED_SHARPE,
-            f"after {trials:,} {'trial' if trials == 1 else 'trials'} the best without skill would show "
+            f"after {_counted(trials, 'trial')} the best without skill would show "
             f"{luck * math.sqrt(DAYS_PER_YEAR):.2f}, and the probability to be above that is {deflated:.3f} "
             f"where {LEAST_DEFLATED_SHARPE} is asked",
         ),
@@ -246,6 +246,10 @@ def _sentence(reasons: tuple[str, ...]) -> str:
 
 def _between(interval: Interval) -> str:
     return f"between {interval.low:.2f} and {interval.high:.2f}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _or_dash(value: float) -> str:

@@ -53,3 +53,10 @@ def test_funding_at_midnight_is_booked_as_the_exchange_paid_it(two_days: tuple[D
     second = two_days[1]
     assert any(payment.amount for payment in second.funding)
     assert [event.text for event in second.events if event.severity == "alarm"] == []
+
+
+def test_a_trade_carried_over_midnight_has_the_prices_it_was_opened_at(two_days: tuple[DayHistory, DayHistory]) -> None:
+    second = two_days[1]
+    carried = [trade for trade in second.trades if trade.opened_ms < second.start_ms]
+    assert carried
+    assert all(second.prices[trade.symbol][0].time_ms <= trade.opened_ms for trade in carried)

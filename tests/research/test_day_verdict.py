@@ -99,3 +99,8 @@ def test_trials_on_the_same_prices_are_counted_and_on_others_are_not(history: Da
 
     assert count_after("another market") == 1
     assert count_after(history.disclosure) == 5
+
+
+def test_a_day_that_was_saved_without_the_others_is_judged_by_nothing(history: DayHistory, tmp_path: Path) -> None:
+    assert beside_the_account(history).empty
+    assert isinstance(judge_days(history, tmp_path), NoTrackRecord)
