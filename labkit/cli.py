@@ -24,6 +24,7 @@ from labkit import cli_data, cli_tape
 from labkit.config import Config, load_config
 from labkit.domain.clock import utc_day
 from labkit.domain.snapshot import Snapshot
+from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError, DataFileError, LabkitError, TapeError
 from labkit.wire.signing import PEM_BEGINS
 
@@ -31,6 +32,7 @@ BAD_INPUT = 2
 FAILED = 1
 INTERRUPTED = 130
 READER_GONE = 141
+LAST_PORT = 65_535
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     lab = commands.add_parser("lab", help="open the lab in JupyterLab")
-    lab.add_argument("--port", type=int, default=8888, help="port on 127.0.0.1 (default 8888)")
+    lab.add_argument("--port", type=_port, default=8888, help="port on 127.0.0.1 (default 8888)")
     lab.add_argument("--browser", choices=("auto", "none"), default="auto", help="open a browser, or only tell the URL")
     lab.set_defaults(run=_lab)
 
@@ -83,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(run=_report)
 
     exchange = commands.add_parser("exchange", help="run the paper exchange alone")
-    exchange.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: any free one)")
+    exchange.add_argument("--port", type=_port, default=0, help="port on 127.0.0.1 (default: any free one)")
     exchange.add_argument("--market", default="simulated", metavar="simulated|tape:PATH", help="whose prices")
     exchange.add_argument("--seed", type=int, help="of the simulated market (default 1)")
     exchange.add_argument("--speed", type=_positive, default=1.0, help="market seconds per second (default 1)")
@@ -123,6 +125,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _add_weather(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weather", metavar="NAME|FILE", help="faults on demand (labkit weather ls)")
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to {LAST_PORT}, 0 for any free one")
+    return value
 
 
 def _positive(text: str) -> float:
@@ -255,9 +264,7 @@ def _stop_signal() -> asyncio.Event:
 
 @contextlib.contextmanager
 def _progress(minutes: float | None) -> Any:
-    from tqdm import tqdm
-
-    with tqdm(total=minutes, unit="min", desc="market time", file=sys.stderr, disable=None) as bar:
+    with progress_bar("market time", "min", minutes) as bar:
 
         def show(lived: float) -> None:
             bar.update(round(lived, 2) - bar.n)

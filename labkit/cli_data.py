@@ -16,6 +16,7 @@ from labkit.config import load_config
 from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.intervals import INTERVALS
 from labkit.domain.moments import moment_ms, moment_text
+from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError, DataFileError
 from labkit.market.bulk_files import PUBLIC_ARCHIVE, Archive, ArchiveFolder, ArchiveHttp
 from labkit.market.data_service import DataService
@@ -294,21 +295,21 @@ def _simulated(count: int) -> pd.DataFrame:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from labkit.edge.clocks import SystemClock
 
     lake, now_ms = _lake(options), SystemClock().now_ms()
     merges: dict[Series, Merge] = {}
     refused = []
     files = [file for path in options.path for file in parquet_files(path)]
-    for file in tqdm(files, unit="file", desc="import", file=sys.stderr, disable=None):
-        try:
-            for series, merge in import_parquet(lake, file, now_ms=now_ms).items():
-                merges[series] = merges.get(series, Merge()) + merge
-        except DataFileError as error:
-            # One foreign file among many does not keep the others out.
-            refused.append(error)
+    with progress_bar("import", "file", len(files)) as bar:
+        for file in files:
+            try:
+                for series, merge in import_parquet(lake, file, now_ms=now_ms).items():
+                    merges[series] = merges.get(series, Merge()) + merge
+            except DataFileError as error:
+                # One foreign file among many does not keep the others out.
+                refused.append(error)
+            bar.update()
     for series, merge in sorted(merges.items()):
         print(f"{series}: {_words(merge)}")
         _print_disagreements(merge)

@@ -97,9 +97,8 @@ def _record(options: argparse.Namespace) -> int:
 
 
 async def _record_until_told(options: argparse.Namespace, recorder: TapeRecorder) -> None:
-    from tqdm import tqdm
-
     from labkit.edge.clocks import SystemClock
+    from labkit.edge.progress import progress_bar
     from labkit.edge.websocket import SocketStreams
 
     config = load_config()
@@ -114,7 +113,7 @@ async def _record_until_told(options: argparse.Namespace, recorder: TapeRecorder
         loop.add_signal_handler(number, ended.set)
     if options.minutes is not None:
         loop.call_later(options.minutes * 60, ended.set)
-    with tqdm(unit=" frames", desc="recording", file=sys.stderr, disable=None) as bar:
+    with progress_bar("recording", " frames") as bar:
         told: set[tuple[str, str]] = set()
 
         def complain(what: str, healthy: bool, cause: str) -> None:

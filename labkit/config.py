@@ -377,6 +377,12 @@ def _check_name(dotted: str, source: str) -> None:
             "or notebook was ever shared (value not shown)",
             field=dotted,
         )
+    if own := [name for name in FIELDS if name.startswith(f"{dotted}.")]:
+        raise ConfigError(
+            f"setting {dotted!r} (from {source}) is a section: give it as a dictionary, e.g. "
+            f"{dotted}={{{own[0].removeprefix(f'{dotted}.')!r}: ...}}",
+            field=dotted,
+        )
     near = difflib.get_close_matches(dotted, FIELDS, n=1, cutoff=0.4) or [
         name for name in FIELDS if name.rpartition(".")[2] == dotted
     ]

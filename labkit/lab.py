@@ -571,7 +571,7 @@ class Lab:
         return self._host.call(on_its_thread)
 
     def _traded(self, symbol: str) -> str:
-        wanted = symbol.upper().replace("/", "").replace("-", "")
+        wanted = str(symbol).upper().replace("/", "").replace("-", "")
         if wanted not in self.config.symbols:
             raise ConfigError(
                 f"{symbol!r} is not traded here; symbols: {', '.join(self.config.symbols)}", field="symbol"
@@ -632,13 +632,15 @@ def start(*, policy: Policy | None = None, config: str = "", **settings: Any) ->
     return lab.start()
 
 
-def rehearse(*, seed: int = 1, minutes: int = 180, folder: Path | None = None, **settings: Any) -> Path:
+def rehearse(*, seed: int = 1, minutes: int = 180, folder: Path | str | None = None, **settings: Any) -> Path:
     """Live through `minutes` of a seeded simulated market in virtual time; returns the path of the ledger.
 
     The same seed and minutes always give the same ledger. The folder is a temporary one unless given.
     """
     config = load_config({**settings, "seed": seed, "speed": "max", "market": "simulated"}, environ={}, folder=home())
-    where = folder or Path(tempfile.mkdtemp(prefix="labkit-rehearsal-"))
+    if minutes <= 0:
+        raise ConfigError(f"minutes: {minutes!r} of market time is nothing to live through", field="minutes")
+    where = Path(folder or tempfile.mkdtemp(prefix="labkit-rehearsal-"))
     live_in_virtual_time(config, where, minutes=minutes)
     return where / LEDGER_FILE
 

@@ -40,6 +40,50 @@ class LearningPoint(msgspec.Struct, frozen=True):
     learning: LearningRow
 
 
+class Outage(msgspec.Struct, frozen=True):
+    """Something was out of order for a while: a symbol's quotes, a connection, the circuit breaker, a request."""
+
+    what: str
+    cause: str
+    start_ms: int
+    end_ms: int
+    """As `start_ms` for what happens at once and never tells that it is well again."""
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """What one connection carried on the day."""
+
+    name: str
+    frames: int
+    reconnects: int
+    rejected: int
+    """Frames that could not be understood."""
+
+
+class FeedQuality(msgspec.Struct, frozen=True, kw_only=True):
+    """How good the data of one day were."""
+
+    outages: tuple[Outage, ...] = ()
+    """By their beginning; only the part that lies in the day."""
+    connections: tuple[Connection, ...] = ()
+    minutes: int = 0
+    """Minutes that were closed, `missed_minutes` among them."""
+    missed_minutes: int = 0
+    """Lived through too late to decide anything."""
+    minutes_off: int = 0
+    """Minutes between the first and the last in which the lab did not run and that it did not catch up on."""
+    without_bar: dict[str, int] = {}
+    """By symbol: minutes without a usable bar."""
+    without_quote: dict[str, int] = {}
+    """By symbol: minutes that had no usable quote when it was decided, not even one asked for."""
+    weight_used: int = 0
+    """The most request weight a minute took."""
+    weight_limit: int = 0
+    """What labkit allows itself; 0 if it was not noted."""
+    latency_ms_p99: float = 0.0
+    """The worst that was noted, from the exchange's time of a quote to its arrival; market milliseconds."""
+
+
 class VirtualResult(msgspec.Struct, frozen=True, kw_only=True):
     """A position that was only imagined, on the side the trader held for the better one, from decision to end.
 
@@ -153,6 +197,7 @@ class DayHistory(msgspec.Struct, frozen=True, kw_only=True):
     learning: tuple[LearningPoint, ...]
     virtual: tuple[VirtualResult, ...] = ()
     """What was imagined and is known of by now, in the order it ended; those of the last minutes are told later."""
+    feed: FeedQuality = FeedQuality()
     days: tuple[DaySummary, ...] = ()
     """Every day the ledger knows of up to this one, which is the last."""
     virtual_closed: int

@@ -277,6 +277,27 @@ class FeedChanged(EngineEvent, frozen=True, kw_only=True):
     cause: str
 
 
+class StreamCounts(msgspec.Struct, frozen=True):
+    """What one connection has carried since the engine started."""
+
+    name: str
+    frames: int
+    reconnects: int
+    rejected: int
+    """Frames that could not be understood."""
+
+
+class FeedObserved(EngineEvent, frozen=True, kw_only=True):
+    """How connections and request limits stand, noted now and then so that a day's course can be read back."""
+
+    streams: tuple[StreamCounts, ...]
+    weight_used: int
+    """The most request weight a minute took since the last note."""
+    weight_limit: int
+    latency_ms_p99: float
+    """From the exchange's time of a quote to its arrival, market milliseconds."""
+
+
 class ReportWritten(EngineEvent, frozen=True, kw_only=True):
     """The report of one UTC day (`YYYY-MM-DD`) was written, or failed."""
 
@@ -313,5 +334,6 @@ Event = (
     | EntriesPaused
     | BreakerMoved
     | FeedChanged
+    | FeedObserved
     | ReportWritten
 )

@@ -745,6 +745,11 @@ class Engine:
         self._say("info" if event.healthy else "warning", f"{event.what}: {event.cause or 'healthy'}")
         return []
 
+    def _feed_observed(self, event: ev.FeedObserved) -> list[Command]:
+        # Nothing depends on it; it is recorded to be read back.
+        self._touch()
+        return []
+
     def _report_written(self, event: ev.ReportWritten) -> list[Command]:
         self._touch()
         if event.error:
@@ -836,5 +841,6 @@ _HANDLERS: dict[type, Callable[[Engine, Any], list[Command]]] = {
     ev.EntriesPaused: Engine._entries_paused,
     ev.BreakerMoved: Engine._breaker_moved,
     ev.FeedChanged: Engine._feed_changed,
+    ev.FeedObserved: Engine._feed_observed,
     ev.ReportWritten: Engine._report_written,
 }

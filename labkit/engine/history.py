@@ -20,6 +20,7 @@ from labkit.domain.position import ZERO, Position, quantize_money
 from labkit.domain.snapshot import ClosedTrade, EventRow
 from labkit.engine.day_summaries import DaySummaries
 from labkit.engine.engine import Engine
+from labkit.engine.feed_book import FeedBook
 from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.recovery import RecordedDecisions, apply_recorded
 from labkit.engine.snapshots import account_row, position_rows
@@ -49,7 +50,7 @@ def last_day(ledger_path: Path) -> str:
     return days[-1]
 
 
-def read_day(ledger_path: Path, day: str) -> DayHistory:
+def read_day(ledger_path: Path | str, day: str) -> DayHistory:
     """The history of one UTC day (`YYYY-MM-DD`) from the ledger at `ledger_path` (the file or its folder).
 
     Raises:
@@ -57,7 +58,7 @@ def read_day(ledger_path: Path, day: str) -> DayHistory:
         LedgerDamaged: the history cannot be trusted.
     """
     start_ms = _start_of(day)
-    ledger = Ledger.open(_folder(ledger_path), read_only=True)
+    ledger = Ledger.open(_folder(Path(ledger_path)), read_only=True)
     try:
         return _read(ledger, day, start_ms)
     finally:
@@ -67,7 +68,7 @@ def read_day(ledger_path: Path, day: str) -> DayHistory:
 def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
     recorded = RecordedDecisions()
     engine = Engine(Config(), recorded)
-    summaries, virtual_book = DaySummaries(engine), VirtualBook()
+    summaries, virtual_book, feed_book = DaySummaries(engine), VirtualBook(), FeedBook(start_ms)
     equity: list[EquityPoint] = []
     fills: list[Fill] = []
     slippage: list[Decimal] = []
@@ -99,6 +100,7 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         apply_recorded(engine, recorded, entry)
         closed_virtually = virtual_book.take_in(entry)
         summaries.after(entry, closed_virtually)
+        feed_book.take_in(event, engine.symbols)
         is_new = fill is not None and engine.counts.fills > before.fills
         if is_new and fill and held:
             own = engine.intents[fill.client_order_id].slippage(fill)
@@ -155,6 +157,7 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         decisions=tuple(decisions),
         learning=tuple(learning),
         virtual=tuple(virtual),
+        feed=feed_book.quality(),
         days=summaries.all(),
         virtual_closed=virtual_closed - virtual_closed_before,
         events=tuple(events),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -15,8 +16,11 @@ from labkit.domain.leverage_brackets import liquidation_price, maintenance_margi
 from labkit.domain.market_events import Quote
 from labkit.domain.snapshot import AccountRow, BreakerRow, Counts, PositionRow, Snapshot
 from labkit.engine.engine import Engine
-from labkit.engine.unified_scheduler import UnifiedScheduler
 from labkit.trader.exits import closing_price
+
+if TYPE_CHECKING:
+    # Reading a ledger needs the figures of an account, not the loops that drive one.
+    from labkit.engine.unified_scheduler import UnifiedScheduler
 
 ZERO = Decimal(0)
 CLOSED_TRADES_SHOWN = 50
@@ -115,9 +119,7 @@ def take_snapshot(scheduler: UnifiedScheduler, *, lag_ms: tuple[float, float] = 
     client = scheduler.binance_client
     symbols = scheduler.config.symbols
     quotes, marks = latest_quotes(scheduler), latest_marks(scheduler)
-    streams = monitor.streams_status()
-    if scheduler.user_stream is not None:
-        streams = (*streams, scheduler.user_stream.status())
+    streams = scheduler.streams_status()
     now_ms = scheduler.clock.now_ms()
     breaker = client.breaker
     return Snapshot(

@@ -26,6 +26,7 @@ from labkit.domain.clock import DAY_MS, MINUTE_MS, SECOND_MS, Clock
 from labkit.domain.decisions import Decision
 from labkit.domain.events import Loop
 from labkit.domain.market_events import Bar, MarkPrice, Quote
+from labkit.domain.snapshot import StreamRow
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.edge.clocks import SystemClock
 from labkit.edge.websocket import SocketStreams
@@ -69,7 +70,7 @@ SETTLE_MS = 2 * SECOND_MS
 """How long after the minute the real loop runs: closed candles arrive a little after their close."""
 
 CHECKPOINT_EVERY_MINUTES = 240
-LEARNING_EVERY_MINUTES = 10
+NOTES_EVERY_MINUTES = 10
 
 ASKING_FAILED = (ExchangeError, BreakerOpen, WouldExceedLimit, RemoteProtocolError)
 
@@ -146,6 +147,8 @@ class UnifiedScheduler:
         self._tasks: list[asyncio.Task[None]] = []
         self._stepping = asyncio.Lock()
         self._minutes_since_checkpoint = 0
+        self._weight_used = 0
+        """The most request weight a minute took since it was last noted."""
         self._probing: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
@@ -169,6 +172,11 @@ class UnifiedScheduler:
     @property
     def user_stream(self) -> UserStream | None:
         return self._user_stream
+
+    def streams_status(self) -> tuple[StreamRow, ...]:
+        """All connections, the account's own among them, for showing."""
+        own = () if self._user_stream is None else (self._user_stream.status(),)
+        return (*self.websocket_monitor.streams_status(), *own)
 
     def submit(self, event: ev.Event) -> None:
         """Apply one event: change state, commit it to the ledger, then carry out what follows from it."""
@@ -308,6 +316,7 @@ class UnifiedScheduler:
         if self._engine is not None and self._ledger is not None and not failed:
             if self.self_learning_trader.last_open_time_ms:
                 self._note_learning()
+                self._note_feed()
                 self._checkpoint()
             self.submit(ev.EngineStopped(time_ms=self.clock.now_ms(), reason=reason))
         await self._wind_down()
@@ -353,8 +362,10 @@ class UnifiedScheduler:
             quotes = await self._quotes()
             self._minute(closed_ms, bars, quotes)
             self._minutes_since_checkpoint += 1
-            if self._minutes_since_checkpoint % LEARNING_EVERY_MINUTES == 0:
+            self._weight_used = max(self._weight_used, self.binance_client.limits.used_weight(self.clock.now_ms()))
+            if self._minutes_since_checkpoint % NOTES_EVERY_MINUTES == 0:
                 self._note_learning()
+                self._note_feed()
             if self._minutes_since_checkpoint >= CHECKPOINT_EVERY_MINUTES:
                 self._checkpoint()
 
@@ -573,6 +584,21 @@ class UnifiedScheduler:
                 labels=trader.take_labels(),
             )
         )
+
+    def _note_feed(self) -> None:
+        self.submit(
+            ev.FeedObserved(
+                time_ms=self.clock.now_ms(),
+                streams=tuple(
+                    ev.StreamCounts(stream.name, stream.frames, stream.reconnects, stream.rejected)
+                    for stream in self.streams_status()
+                ),
+                weight_used=self._weight_used,
+                weight_limit=self.binance_client.limits.weight_limit,
+                latency_ms_p99=self.websocket_monitor.latency_ms_p99,
+            )
+        )
+        self._weight_used = 0
 
     async def _rules(self) -> dict[str, SymbolRules]:
         listed = (await self.binance_client.exchange_info()).symbols

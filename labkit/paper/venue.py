@@ -404,7 +404,11 @@ class Venue:
             case FundingSettled():
                 isolated = self.desk.account.holdings[record.symbol].isolated
                 self._tell_account(
-                    "FUNDING_FEE", (record.symbol,) if isolated else (), record.time_ms, symbol=record.symbol
+                    "FUNDING_FEE",
+                    (record.symbol,) if isolated else (),
+                    record.time_ms,
+                    change=record.amount,
+                    symbol=record.symbol,
                 )
             case PositionLiquidated():
                 self._tell_account("INSURANCE_CLEAR", (), record.time_ms, change=record.insurance - record.fee)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, Literal
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 WIDTH_INCHES = 10.4
 DOTS_PER_INCH = 192
-PALETTE = 96
+PALETTE = 128
 CSS_DOTS_PER_INCH = 96
 
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
@@ -45,11 +46,15 @@ class Chart(Figure):
 
     def png(self) -> bytes:
         """The picture. The same figure gives the same bytes: no time or version is written into it."""
-        drawn, packed = io.BytesIO(), io.BytesIO()
-        self.savefig(drawn, format="png")
+        canvas, packed = FigureCanvasAgg(self), io.BytesIO()
+        canvas.draw()  # type: ignore[no-untyped-call]
+        inks = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
+        drawn = Image.frombuffer("RGBA", canvas.get_width_height(), inks).convert("RGB")
         # A chart has few colours: a palette makes the picture a third of the size, and nobody sees the difference.
-        with Image.open(drawn) as picture:
-            picture.convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
+        few = drawn.quantize(PALETTE, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        # The octree's white is one step short of the page's.
+        few.putpalette([255 if level == 254 else level for level in few.getpalette() or ()])
+        few.save(packed, format="png", optimize=True)
         return packed.getvalue()
 
     def __repr__(self) -> str:

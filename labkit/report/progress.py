@@ -1,21 +1,19 @@
 """Progress of a report: how many of the notebook's cells are done, told by the writing process and shown to who waits.
 
 `CellsDone` is the writing process's side: a file that grows by one dot a cell, so that a reader never finds it half
-written. `cells_bar` shows it: one line of text, in a notebook as in a terminal, since a widget would be dead in a
-notebook that was saved. Where nobody looks (a pipe, a scheduler) nothing is shown.
+written. `cells_bar` shows it to who waits.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from labkit.edge.progress import progress_bar
+
 Progress = Callable[[int, int], object]
 """Called with the cells that are done and the cells there are."""
-
-BAR = "{desc} |{bar}| {n_fmt} of {total_fmt} cells, {elapsed}"
 
 
 class CellsDone:
@@ -42,13 +40,7 @@ def cells_done(path: Path) -> tuple[int, int] | None:
 @contextlib.contextmanager
 def cells_bar(day: str) -> Iterator[Progress]:
     """A bar of the cells done; what it gives is to be called by the thread that shows it."""
-    from tqdm import tqdm
-
-    in_notebook = _in_notebook()
-    with tqdm(
-        desc=f"report of {day}", unit="cell", bar_format=BAR, ncols=88, mininterval=0,
-        file=sys.stdout if in_notebook else sys.stderr, disable=False if in_notebook else None,
-    ) as bar:  # fmt: skip
+    with progress_bar(f"report of {day}", "cell") as bar:
 
         def show(done: int, cells: int) -> None:
             bar.total = cells
@@ -56,12 +48,3 @@ def cells_bar(day: str) -> Iterator[Progress]:
             bar.refresh()
 
         yield show
-
-
-def _in_notebook() -> bool:
-    """Whether this process is a Jupyter kernel."""
-    if "IPython" not in sys.modules:
-        return False
-    from IPython.core.getipython import get_ipython
-
-    return hasattr(get_ipython(), "kernel")

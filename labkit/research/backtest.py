@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from labkit.config import Config, change_config, home, load_config, to_plain
 from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.decisions import LEARNER
-from labkit.domain.moments import Moment
+from labkit.domain.moments import Moment, moment_ms
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError
 from labkit.market.lake import LAKE_FOLDER, Lake
 from labkit.market.tapes import TAPE_ENDINGS
 from labkit.research import markets, simulation, units
+from labkit.research.arguments import check_frames, check_settings, check_spread, check_symbols
 from labkit.research.markets import Market
 from labkit.research.simulation import DECISION, OUTCOMES, Costs, Run, warm_bars
 from labkit.research.statistics import sharpe_ratio
@@ -164,8 +165,8 @@ class BacktestResult:
         decisions, answers = self.run.decisions, self.run.answers
         symbols = len(self.market.symbols)
         asked = decisions["minute"] * symbols + decisions["symbol"]
-        order = np.argsort(asked)
-        found = order[np.searchsorted(asked[order], answers["asked_minute"] * symbols + answers["symbol"])]
+        # Decisions are noted minute by minute and symbol by symbol: they stand in this order.
+        found = np.searchsorted(asked, answers["asked_minute"] * symbols + answers["symbol"])
         said, q, weight = decisions["p"][found], answers["q"], answers["weight"]
         return with_units(pd.DataFrame(reliability(said, q, weight)._asdict()), units.CALIBRATION)
 
@@ -300,6 +301,7 @@ def backtest(
     """
     config = configured(symbols, trader, risk)
     market = market_of(data, config, start, end, interval, funding, given=symbols is not None)
+    check_spread(spread_bps)
     costs = simulation.costs_of(config, spread_bps * 1e-4)
     with TrialLedger(data_folder(config)) as trials:
         trials.admit(market.window)
@@ -329,6 +331,9 @@ def configured(
     risk: Mapping[str, Any] | None = None,
 ) -> Config:
     """The configuration of this folder with some settings changed."""
+    check_settings(trader=trader, risk=risk)
+    if symbols is not None:
+        check_symbols(symbols)
     changed: dict[str, Any] = {"trader": dict(trader or {}), "risk": dict(risk or {})}
     if symbols is not None:
         changed["symbols"] = [symbols] if isinstance(symbols, str) else list(symbols)
@@ -360,6 +365,13 @@ def market_of(
     given: bool = True,
 ) -> Market:
     """The market `data` stands for; `given` says that the symbols of `config` were asked for."""
+    if start is not None and end is not None and moment_ms(start, field="start") >= moment_ms(end, field="end"):
+        raise ConfigError(f"start {start} does not lie before end {end}", field="start")
+    if not isinstance(data, str | Path | Lake | Market | Mapping | Sequence):
+        raise ConfigError(
+            f'data: {data!r} is no market; "lake", "simulated", the folder of a lake, tapes, or DataFrames by symbol',
+            field="data",
+        )
     if isinstance(data, str) and data == "simulated":
         return markets.market_of_simulation(config, start, end)
     if isinstance(data, Market):
@@ -367,6 +379,7 @@ def market_of(
             raise ConfigError(f"this market has {', '.join(data.symbols)}: leave `symbols` away", field="symbols")
         return data if start is None and end is None else data.between(start, end)
     if isinstance(data, Mapping):
+        check_frames(data)
         chosen = {symbol: data[symbol] for symbol in (config.symbols if given else data) if symbol in data}
         if given and len(chosen) < len(config.symbols):
             missing = sorted(set(config.symbols) - set(chosen))

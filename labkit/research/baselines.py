@@ -16,6 +16,7 @@ from labkit.errors import ConfigError
 from labkit.research.backtest import BacktestResult
 from labkit.research.markets import Market, whole_days
 from labkit.research.simulation import DECISION, OUTCOMES, Run, follow, new_books, settings_for, simulate
+from labkit.research.verdict import BUY_AND_HOLD
 from labkit.trader.features import CLOSE, FEATURE_NAMES, MINUTES_PER_DAY
 from labkit.trader.learner import EXPERTS
 from labkit.trader.questions import QuestionsAndAnswers, foreign_of, questions_through
@@ -23,7 +24,6 @@ from labkit.trader.state import ANSWER, State, new_state
 
 TREND_FEATURE = "mom160"
 FROZEN_LEARNER, LIGHTGBM, CALIBRATED_LIGHTGBM = "frozen learner", "weekly LightGBM", "weekly LightGBM, calibrated"
-BUY_AND_HOLD = "buy and hold"
 SKILLED = frozenset({FROZEN_LEARNER, LIGHTGBM, CALIBRATED_LIGHTGBM})
 """Baselines that learn: an edge they find too is an edge."""
 FREEZE_AFTER = 0.25

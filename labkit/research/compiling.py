@@ -10,7 +10,7 @@ from labkit.trader import compiling as trader_compiling
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-COMPILED_MODULES = ("brokerage", "compiling", "leaks", "planted_markets", "simulation")
+COMPILED_MODULES = ("brokerage", "compiling", "leaks", "lessons", "planted_markets", "simulation")
 """Modules of this room that compiled code comes from or reads constants of."""
 
 _EXITS = Path(trader_compiling.__file__).with_name("exits.py")

@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from labkit.domain.clock import DAY_MS
 from labkit.domain.day_history import DayHistory, SymbolMove
 from labkit.research import statistics
-from labkit.research.baselines import BUY_AND_HOLD
 from labkit.research.statistics import DAYS_PER_YEAR
 from labkit.research.trials import FOLDER, NO_TRIALS, RECORDED, TrialLedger, Trials, Window
-from labkit.research.verdict import CASH, LEAST_DAYS, Verdict, judge
+from labkit.research.verdict import BUY_AND_HOLD, CASH, LEAST_DAYS, Verdict, judge
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,11 +53,11 @@ class NoTrackRecord:
         return f"<p>{escape(self.words)}</p>"
 
 
-def judge_days(history: DayHistory, data_dir: Path | str) -> Verdict | NoTrackRecord:
+def judge_days(history: DayHistory, ledger: Path | str) -> Verdict | NoTrackRecord:
     """The verdict over all days of the ledger up to this one.
 
     Args:
-        data_dir: where trials are counted, if any were: the lab's data folder.
+        ledger: the file the history was read from, or its folder; trials are counted beside it, if any were.
 
     Raises:
         LedgerDamaged: trials were altered or deleted.
@@ -66,7 +65,8 @@ def judge_days(history: DayHistory, data_dir: Path | str) -> Verdict | NoTrackRe
     returns = account_returns(history)
     if returns.size < 2:
         return NoTrackRecord()
-    return judge(returns, _held(history), _trials(history, Path(data_dir)))
+    path = Path(ledger)
+    return judge(returns, _held(history), _trials(history, path if path.is_dir() else path.parent))
 
 
 def beside_the_account(history: DayHistory) -> pd.DataFrame:

@@ -19,9 +19,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from labkit.research.baselines import BUY_AND_HOLD
 from labkit.research.statistics import block_draws, sharpe_interval
 from labkit.research.tables import SHOWN, number
+from labkit.research.verdict import BUY_AND_HOLD
 
 if TYPE_CHECKING:
     import pandas as pd

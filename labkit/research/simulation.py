@@ -36,6 +36,14 @@ from labkit.research.brokerage import (
     want,
 )
 from labkit.research.compiling import compiled
+from labkit.research.lessons import (
+    NO_NOTES,
+    Lessons,
+    note_decision,
+    note_learned,
+    recall_decision,
+    recall_learned,
+)
 from labkit.research.markets import Market, whole_days
 from labkit.trader.features import CLOSE, HIGH, LOW, MINUTES_PER_DAY, is_usable
 from labkit.trader.learner import EXPERT_COUNT, calibration_slope, usable_slope
@@ -181,6 +189,7 @@ def simulate(
     trust: bool = False,
     stop: NDArray[np.int64] | None = None,
     progress: bool = False,
+    lessons: Lessons | None = None,
 ) -> Run:
     """Live through `market` and trade it.
 
@@ -193,6 +202,8 @@ def simulate(
         trust: take probabilities at face value and without a ramp or proof, as an oracle may be.
         stop: int64[1]; where another thread writes 1 into it, the run ends with the simulated day, unfinished.
         progress: show a bar of days, in a terminal or a notebook; the run is the same and as fast.
+        lessons: of earlier runs of this very market by the learner itself; what was learned then is not learned again.
+            Used only where decisions are kept.
 
     Raises:
         ConfigError: bars longer than the time between decisions.
@@ -210,6 +221,10 @@ def simulate(
     decisions = np.empty(opportunities if keep_decisions else 0, DECISION)
     answers = np.empty(decisions.size, ANSWER)
     counts = np.zeros(len(OUTCOMES), np.int64)
+    stopping = np.zeros(1, np.int64) if stop is None else stop
+    # Another's probabilities teach differently.
+    remembered = lessons if foreign is None and keep_decisions else None
+    notes = remembered.notes(settings, opportunities, days.size) if remembered else NO_NOTES
     with followed(
         lambda: int(np.count_nonzero(days["day"])), "living through history", "day", days.size, shown=progress
     ):
@@ -219,15 +234,19 @@ def simulate(
             market.finer or _no_finer(symbols),
             nobody_else(symbols) if foreign is None else foreign,
             warm_bars(config, span), trade_from_ms // MINUTE_MS,
-            config.trader.taker_fee_rate, config.trader.slippage_rate, np.zeros(1, np.int64) if stop is None else stop,
-            *scratch(),
+            config.trader.taker_fee_rate, config.trader.slippage_rate, stopping, notes, *scratch(),
         )  # fmt: skip
+    answered = answers[: state.common["closed"][0]] if keep_decisions else answers
+    if remembered and notes.known_already:
+        answered, state = remembered.recall(state)
+    elif remembered and not stopping[0]:
+        remembered.keep(settings, answered, state)
     return Run(
         trades[: account["trades"][0]],
         days,
         counts,
         decisions[: counts.sum()] if keep_decisions else decisions,
-        answers[: state.common["closed"][0]] if keep_decisions else answers,
+        answered,
         account,
         state,
         float(account["cash"][0]) + open_profit(positions),
@@ -239,7 +258,7 @@ def _live(
     settings: Any, terms: Any, state: Any, account: Any, positions: Any, trades: Any, days: Any, decisions: Any,
     answers: Any, counts: Any, minutes: Any, rows: Any, funding_minutes: Any, funding_rates: Any, finer: Any,
     foreign: Any, bars_needed: int, trade_from: int, expected_fee: float, expected_slippage: float, stop: Any,
-    factor: Any, step: Any,
+    notes: Any, factor: Any, step: Any,
 ) -> None:  # fmt: skip
     symbols = rows.shape[1]
     half_spread, last_spread = terms.half_spread, terms.half_spread.shape[0] - 1
@@ -270,12 +289,14 @@ def _live(
                 symbol.execution_gap += EXECUTION_GAP_RATE * (trades[i].execution_gap - symbol.execution_gap)
         worth = books.cash + open_profit(positions)
         _note_worth(books, worth)
-        answered = common.closed
-        live_minute(settings, state, minute, rows[t], foreign[min(t, foreign.shape[0] - 1)], factor, step)
-        for n in range(answered, common.closed if answers.size > 0 else answered):
-            answers[n] = state.answers[n % state.answers.size]
+        if not notes.known_already:
+            answered = common.closed
+            live_minute(settings, state, minute, rows[t], foreign[min(t, foreign.shape[0] - 1)], factor, step)
+            for n in range(answered, common.closed if answers.size > 0 else answered):
+                answers[n] = state.answers[n % state.answers.size]
         end = minute + terms.span_minutes
         while end >= (today + 1) * MINUTES_PER_DAY:
+            _learn_day(notes, today - first, common)
             _note_day(days[today - first], books, common, settings, today, worth)
             today += 1
             books.day_start = worth
@@ -289,6 +310,10 @@ def _live(
                 continue
             position = positions[s]
             symbol = state.symbols[s]
+            if notes.known_already:
+                recall_decision(notes.decisions[decided], common, symbol)
+            elif notes.decisions.size > 0:
+                note_decision(notes.decisions[decided], common, symbol)
             asked = symbol.asked_minute == minute
             p, barrier = 0.5, 0.0
             if asked:
@@ -346,7 +371,16 @@ def _live(
             counts[outcome] += 1
     worth = books.cash + open_profit(positions)
     if today - first < days.size:
+        _learn_day(notes, today - first, common)
         _note_day(days[today - first], books, common, settings, today, worth)
+
+
+@compiled
+def _learn_day(notes: Any, day: int, common: Any) -> None:
+    if notes.known_already:
+        recall_learned(notes.days[day], common)
+    elif notes.days.size > 0:
+        note_learned(notes.days[day], common)
 
 
 @compiled

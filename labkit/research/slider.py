@@ -1,7 +1,8 @@
 """Rerun: the engine behind a slider. While a setting is dragged the last days are run again, on release all of them.
 
 A thread of its own runs what was asked for last: a newer request interrupts an older one at the end of its simulated
-day. The compiled run holds no lock of Python's, so the notebook stays alive. Used by the tuning widget.
+day. The compiled run holds no lock of Python's, so the notebook stays alive. Settings that do not shape what is learned
+meet what was learned the last time (`lessons`). Used by the tuning widget.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from labkit.domain.clock import DAY_MS
 from labkit.domain.decisions import LEARNER
 from labkit.errors import ConfigError
 from labkit.research.backtest import BacktestResult, data_folder, with_settings
+from labkit.research.lessons import Lessons
 from labkit.research.markets import Market
 from labkit.research.simulation import costs_of, simulate
 from labkit.research.trials import Trial, TrialLedger
@@ -61,6 +63,7 @@ class Rerun:
             trials.admit(market.window)
         self.market = market
         self.preview_market = market.between(start=max(market.start_ms, market.end_ms - PREVIEW_DAYS * DAY_MS))
+        self._lessons = {True: Lessons(), False: Lessons()}
         self._config = config
         self._on_answer = on_answer
         self._spread_bps = spread_bps
@@ -123,7 +126,8 @@ class Rerun:
             spread_bps = float(settings.pop("spread_bps", self._spread_bps))
             config = with_settings(self._config, settings)
             costs = costs_of(config, spread_bps * 1e-4)
-            run = simulate(market, config, costs, keep_decisions=True, stop=self._stop)
+            lessons = self._lessons[request.preview]
+            run = simulate(market, config, costs, keep_decisions=True, stop=self._stop, lessons=lessons)
         except ConfigError as error:
             return Answer(*request, None, error)
         return Answer(*request, BacktestResult(LEARNER, market, config, costs, run), None)

@@ -33,6 +33,7 @@ from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError, LabkitError
 from labkit.market.lake import LAKE_FOLDER
 from labkit.research import units
+from labkit.research.arguments import check_count, check_grid, check_space, check_spread
 from labkit.research.backtest import (
     DEFAULT_SPREAD_BPS,
     BacktestResult,
@@ -47,7 +48,7 @@ from labkit.research.markets import Market
 from labkit.research.simulation import costs_of, simulate
 from labkit.research.tables import frame_html
 from labkit.research.trials import Kind, Trial, TrialLedger
-from labkit.research.units import with_units
+from labkit.research.units import SUMMARY, with_units
 from labkit.store.journal import Journal, Record
 
 if TYPE_CHECKING:
@@ -146,6 +147,10 @@ def sweep(
     Raises:
         ConfigError: a setting nobody knows; told before anything runs.
     """
+    check_grid(grid)
+    check_spread(spread_bps)
+    if workers is not None:
+        check_count("workers", workers, 0)
     config = configured(symbols, trader, risk)
     market = market_of(data, config, start, end, interval, given=symbols is not None)
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
@@ -187,6 +192,11 @@ def search(
         import optuna
     except ImportError as error:
         raise ConfigError("`search` needs Optuna: pip install optuna") from error
+    check_space(space)
+    check_spread(spread_bps)
+    check_count("points", points, 1)
+    if by not in SUMMARY:
+        raise ConfigError(f"by: {by!r} is no figure of a backtest; one of {', '.join(SUMMARY)}", field="by")
     config = configured(symbols, trader, risk)
     market = market_of(data, config, start, end, interval, given=symbols is not None)
     task = Task(config, market, spread_bps)
@@ -302,7 +312,14 @@ def _on_cluster(task: Task, points: Sequence[Point], address: str) -> Iterator[O
         from distributed import as_completed as as_done
     except ImportError as error:
         raise ConfigError("a `scheduler` needs Dask: pip install 'labkit[cluster]'", field="scheduler") from error
-    with Client(address) as client:  # type: ignore[no-untyped-call]
+    try:
+        client: Any = Client(address)  # type: ignore[no-untyped-call]
+    except (ValueError, OSError) as error:
+        raise ConfigError(
+            f"scheduler {address!r}: no Dask cluster answers there ({error}); `dask scheduler` prints its address",
+            field="scheduler",
+        ) from error
+    with client:
         shared = client.scatter(task, broadcast=True)
         futures = [client.submit(_call, shared, point, pure=False, retries=GIVE_UP_AFTER) for point in points]
         for future in as_done(futures):  # type: ignore[no-untyped-call]

@@ -45,7 +45,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     baselines: dict[str, dict[str, float]] = {}
     """The figures of cash, buy and hold and the trend rule; whole runs only."""
     verdict: str = ""
-    """Whole runs only."""
+    """What was found, and why: whole runs only."""
+    reasons: tuple[str, ...] = ()
     trials: int = 0
 
 
@@ -64,6 +65,7 @@ class Tuning:
         self._on_look = on_look
         self._compared: dict[bool, BacktestResult] = {}
         self._baselines: list[BacktestResult] = []
+        self._reliability: dict[bool, tuple[NDArray[Any], dict[str, Floats]]] = {}
         self._rerun = Rerun(market, config, self._answered, spread_bps=DEFAULT_SPREAD_BPS)
 
     def ask(self, settings: Mapping[str, Any], *, preview: bool) -> int:
@@ -81,17 +83,27 @@ class Tuning:
             return
         result = answer.result
         compared = self._compared_with(result, answer)
+        if not answer.preview:
+            verdict, reasons = self._verdict(result, compared)
+            beside = {own.name: own.summary for own in self._beside(compared)}
+            look = msgspec.structs.replace(look, verdict=verdict, reasons=reasons, baselines=beside)
         self._on_look(
             msgspec.structs.replace(
                 look,
                 first_day_ms=int(result.daily.index[0].value // 1_000_000),
-                curves=curves_of(result, compared),
+                curves={**curves_of(result, compared), **self._reliability_of(result, answer.preview)},
                 figures=figures_of(result),
                 compared=figures_of(compared),
-                baselines={} if answer.preview else {own.name: own.summary for own in self._beside(compared)},
-                verdict="" if answer.preview else self._verdict(result, compared),
             )
         )
+
+    def _reliability_of(self, result: BacktestResult, preview: bool) -> dict[str, Floats]:
+        answers, known = self._reliability.get(preview, (None, {}))
+        if answers is not result.run.answers:
+            # The very same answers are those of the very same questions (`lessons`): no need to count them again.
+            known = reliability_of(result)
+            self._reliability[preview] = (result.run.answers, known)
+        return known
 
     def _compared_with(self, result: BacktestResult, answer: Answer) -> BacktestResult:
         if answer.preview not in self._compared:
@@ -112,28 +124,33 @@ class Tuning:
             self._baselines = [cash(compared), buy_and_hold(compared), trend]
         return self._baselines
 
-    def _verdict(self, result: BacktestResult, compared: BacktestResult) -> str:
+    def _verdict(self, result: BacktestResult, compared: BacktestResult) -> tuple[str, tuple[str, ...]]:
         if result.daily_returns.size < 2:
-            return "One day is no track record: there is nothing to judge."
+            return "One day is no track record: there is nothing to judge", ()
         with TrialLedger(data_folder(self._config)) as ledger:
             trials = ledger.trials(result.market.window)
         others = {own.name: own.daily_returns for own in self._beside(compared)}
-        return judge(result.daily_returns, others, trials, skill_of(result.run.days)).words
+        verdict = judge(result.daily_returns, others, trials, skill_of(result.run.days))
+        return verdict.finding, verdict.reasons
 
 
 def curves_of(result: BacktestResult, compared: BacktestResult) -> dict[str, Floats]:
-    """The curves of a run, as in `Look`."""
+    """The curves of a run by day, as in `Look`."""
     equity = result.daily["equity"].to_numpy(np.float64)
     opening = float(result.config.paper.opening_balance)
     peak = np.maximum(np.maximum.accumulate(equity), opening)
-    calibration = result.calibration
     return {
         "equity": equity,
         "compared": compared.daily["equity"].to_numpy(np.float64),
         "drawdown": equity / peak - 1.0,
         "skill": result.daily["skill"].to_numpy(np.float64),
-        **{name: calibration[name].to_numpy(np.float64) for name in ("said", "came_true", "error")},
     }
+
+
+def reliability_of(result: BacktestResult) -> dict[str, Floats]:
+    """The curves of reliability, as in `Look`."""
+    calibration = result.calibration
+    return {name: calibration[name].to_numpy(np.float64) for name in ("said", "came_true", "error")}
 
 
 def figures_of(result: BacktestResult) -> dict[str, float]:

@@ -27,7 +27,7 @@ LEAST_DAYS = 60
 """A dozen blocks of the bootstrap: with fewer its intervals are too narrow to be believed."""
 LEAST_DEFLATED_SHARPE = 0.95
 LARGEST_P_VALUE = 0.05
-CASH = "cash"
+CASH, BUY_AND_HOLD = "cash", "buy and hold"
 
 
 class Skill(NamedTuple):
@@ -86,12 +86,19 @@ class Verdict:
         return all(requirement.met for requirement in self.requirements)
 
     @property
+    def finding(self) -> str:
+        """The verdict without its reasons."""
+        return f"{'Evidence of an edge' if self.evidence else 'No evidence of edge'}: {self._performance()}"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What an edge rests on, or what is missing, one reason each."""
+        return tuple(own.words for own in self.requirements if own.met == self.evidence)
+
+    @property
     def words(self) -> str:
         """The verdict as a person would say it."""
-        if self.evidence:
-            return f"Evidence of an edge: {self._performance()}. " + _sentence(self.requirements)
-        unmet = [requirement for requirement in self.requirements if not requirement.met]
-        return f"No evidence of edge: {self._performance()}. " + _sentence(unmet)
+        return f"{self.finding}. {_sentence(self.reasons)}"
 
     def __str__(self) -> str:
         return self.words
@@ -232,8 +239,8 @@ def _requirements(
     )
 
 
-def _sentence(requirements: list[Requirement] | tuple[Requirement, ...]) -> str:
-    said = "; ".join(requirement.words for requirement in requirements)
+def _sentence(reasons: tuple[str, ...]) -> str:
+    said = "; ".join(reasons)
     return f"{said[0].upper()}{said[1:]}."
 
 

@@ -32,8 +32,9 @@ def reliability(
     Means are weighted. Labels with the same probability are told apart by their order, so groups are never empty
     unless there are fewer labels than groups.
     """
-    ranks = np.argsort(np.argsort(said, kind="stable"), kind="stable")
-    groups = ranks * bins // max(1, said.size)
+    order = np.argsort(said, kind="stable")
+    groups = np.empty(said.size, np.int64)
+    groups[order] = np.arange(said.size) * bins // max(1, said.size)
     rows = []
     for number in np.unique(groups):
         inside = groups == number

@@ -13,8 +13,25 @@ import msgspec
 
 from labkit.config import TraderConfig
 
-UNITS = {"minutes": "min", "sigmas": "σ", "nats": "nats", "labels": "labels", "symbol": "× equity", "margin": "× cost"}
-"""By the last word of a setting's name, which is where units stand; whatever is not here is a plain number."""
+LABELS = {
+    "decision_every_minutes": ("Decide every", "min"),
+    "horizon_minutes": ("Time-out", "min"),
+    "warm_up_minutes": ("Warm-up", "min"),
+    "barrier_sigmas": ("Stop and target", "σ"),
+    "trailing_start_fraction": ("Trailing arms at", "of target"),
+    "trailing_gap_fraction": ("Trailing distance", "of stop"),
+    "cost_margin": ("Least value", "× cost"),
+    "cold_start_labels": ("Ramp-up", "labels"),
+    "evidence_nats": ("Evidence asked", "nats"),
+    "prior_confidence_z": ("Caution", "std errors"),
+    "kelly_fraction": ("Kelly share", "of stake"),
+    "max_leverage_per_symbol": ("Most per symbol", "× equity"),
+    "drawdown_half": ("Half size below", "of peak"),
+    "drawdown_stop": ("No entry below", "of peak"),
+    "slippage_rate": ("Slippage a side", "of price"),
+    "taker_fee_rate": ("Fee a side", "of value"),
+}
+"""What a trader calls a setting, and the unit of its number."""
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +46,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool
     """True if it is a whole number."""
     unit: str
-    meaning: str
+    tooltip: str
+    """What it does, its range, unit and default, and its name in the configuration."""
     default: float
 
 
@@ -41,18 +59,19 @@ def trader_settings() -> tuple[Setting, ...]:
     for field in msgspec.structs.fields(TraderConfig):
         kind, meta = get_args(field.type)
         low, high, step = meta.extra["slider"]
-        words = field.name.split("_")
+        label, unit = LABELS[field.name]
+        span = f"{low:g} to {high:g} {unit}, by default {field.default:g}"
         settings.append(
             Setting(
                 key=field.name,
-                label=" ".join(words).capitalize(),
+                label=label,
                 group=meta.extra["group"],
                 low=low,
                 high=high,
                 step=step,
                 whole=kind is int,
-                unit=UNITS.get(words[-1], ""),
-                meaning=meanings[field.name],
+                unit=unit,
+                tooltip=f"{meanings[field.name]}\n{span} (trader.{field.name})",
                 default=field.default,
             )
         )

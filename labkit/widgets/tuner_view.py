@@ -45,6 +45,8 @@ class Outcome(Protocol):
     @property
     def verdict(self) -> str: ...
     @property
+    def reasons(self) -> tuple[str, ...]: ...
+    @property
     def trials(self) -> int: ...
 
 
@@ -77,6 +79,7 @@ def shown(look: Outcome, compared_name: str) -> dict[str, Any]:
         "titles": ["", *(title for _, title, _ in FIGURES)],
         "rows": score_rows(look, compared_name) if look.figures else [],
         "verdict": look.verdict,
+        "reasons": list(look.reasons),
         "trials": f"{ordinal(look.trials)} look at these {days} days" if look.trials else "",
     }
 
@@ -105,5 +108,7 @@ def tuner_html(
             for row in said["rows"]
         )
         parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
-        parts.append(f"<p>{escape(said['span'])}; {escape(said['trials'])}. {escape(said['verdict'])}</p>")
+        reasons = "".join(f"<li>{escape(reason)}</li>" for reason in said["reasons"])
+        parts.append(f"<p>{escape(said['span'])}; {escape(said['trials'])}.</p>")
+        parts.append(f"<p><b>{escape(said['verdict'])}</b></p><ul>{reasons}</ul>")
     return "".join(parts)

@@ -69,6 +69,14 @@ def test_no_page_has_to_be_pushed_sideways(open_page: OpenPage, width: int, sche
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
 
 
+def test_on_a_wide_screen_every_table_is_seen_whole(open_page: OpenPage) -> None:
+    hidden = "[...document.querySelectorAll('.labkit-scroll')].map(e => e.scrollWidth - e.clientWidth)"
+    page = open_page(1380)
+    assert max(page.evaluate(hidden)) <= 0
+    page.set_viewport_size({"width": 500, "height": 900})
+    assert max(page.evaluate(hidden)) > 0, "on a narrow one some scroll, or this test shows nothing"
+
+
 @pytest.mark.parametrize(("scheme", "paper"), [("light", WHITE), ("dark", DARK_PAPER)])
 def test_pictures_stand_on_the_papers_own_colour(open_page: OpenPage, scheme: str, paper: tuple[int, ...]) -> None:
     ground = ground_of_the_first_picture(open_page(1380, scheme))

@@ -31,6 +31,7 @@ def notebook(
         "lab.wait_for('running'); print(lab.config.trader.cost_margin, lab.snapshot().state)",
         f"print(open({folder!r} + '/configs/wide.toml').read())",
         "tuner.close(); lab.stop()",
+        "import time; time.sleep(20)",
     )
     opened = open_notebook(name)
     opened.run_cell(0)
@@ -71,6 +72,51 @@ def test_the_tuner_fits_the_page(notebook: Any, theme: str, width: int) -> None:
     assert overflow == 0
 
 
+def test_the_keyboard_moves_a_slider_a_step_and_a_number_is_typed(notebook: Any) -> None:
+    notebook.page.set_viewport_size({"width": 1380, "height": 1100})
+    slider = notebook.page.locator(SLIDER)
+    slider.focus()
+    notebook.page.keyboard.press("ArrowRight")
+    assert slider.evaluate("node => node.valueAsNumber") == pytest.approx(1.65)
+    field = notebook.page.locator("#labkit-tuner-barrier_sigmas")
+    field.fill("1.6")
+    field.press("Enter")
+    assert slider.evaluate("node => node.valueAsNumber") == pytest.approx(1.6)
+
+
+def test_a_slider_answers_while_a_cell_is_busy(notebook: Any) -> None:
+    notebook.start_cell(6)
+    notebook.page.wait_for_timeout(500)
+    number = notebook.page.locator(".labkit-tuner").get_attribute("data-number")
+    set_slider(notebook, 0.4, "change", "[data-setting=cost_margin]")
+    notebook.page.wait_for_selector(f".labkit-tuner:not([data-number='{number}'])", timeout=15_000)
+    assert notebook.is_running(6)
+    notebook.wait_for_cell(6)
+    notebook.page.locator("[data-part=reset]").click()
+    set_slider(notebook, 1.6, "change")
+
+
+def test_a_second_page_and_a_reloaded_one_show_the_same_values_and_pictures(
+    notebook: Any, open_notebook: Callable[[str], Any]
+) -> None:
+    notebook.execute("docmanager:save")
+    notebook.page.wait_for_timeout(1_500)
+    second = open_notebook("tuner.ipynb")
+    second.page.wait_for_selector(".labkit-tuner[data-number]", timeout=60_000)
+    assert second.page.locator(SLIDER).evaluate("node => node.valueAsNumber") == pytest.approx(1.6)
+    set_slider(notebook, 1.2, "change")
+    second.page.wait_for_function(
+        "selector => document.querySelector(selector).valueAsNumber === 1.2", arg=SLIDER, timeout=30_000
+    )
+    second.page.reload()
+    second.page.wait_for_selector(".labkit-tuner[data-number]", timeout=60_000)
+    assert second.page.locator(SLIDER).evaluate("node => node.valueAsNumber") == pytest.approx(1.2)
+    rows = [page.locator(".labkit-tuner tbody").inner_text() for page in (notebook.page, second.page)]
+    assert rows[0] == rows[1]
+    second.page.close()
+    set_slider(notebook, 1.6, "change")
+
+
 def test_settings_are_saved_under_a_name(notebook: Any) -> None:
     notebook.page.get_by_label("Name to save under").fill("wide")
     notebook.page.locator("[data-part=save]").click()
@@ -92,13 +138,15 @@ def test_a_challenger_runs_with_what_differs(notebook: Any) -> None:
     notebook.page.wait_for_selector(".labkit-tuner .labkit-message[data-tone=good]")
     notebook.run_cell(2)
     assert "challenger with cost_margin 0.5" in notebook.output_text(2)
+    assert "Challenger with cost_margin 0.5" in notebook.page.locator("[data-part=challenger]").inner_text()
+    notebook.photograph("tuner-challenger", ".labkit-tuner")
 
 
 def test_two_clicks_apply_and_the_same_lab_goes_on(notebook: Any) -> None:
     button = notebook.page.locator("[data-part=apply]")
     button.click()
     button.click()
-    notebook.page.wait_for_selector(".labkit-tuner .labkit-message:has-text('starts anew')", timeout=60_000)
+    notebook.page.wait_for_selector(".labkit-tuner .labkit-message:has-text('started anew')", timeout=60_000)
     notebook.run_cell(3, timeout_seconds=120)
     assert notebook.output_text(3).startswith("0.5 running")
     notebook.run_cell(5)

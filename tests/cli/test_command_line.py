@@ -196,6 +196,22 @@ def pause() -> None:
     select.select([], [], [], 0.1)
 
 
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word() -> None:
+    command = [sys.executable, "-m", "labkit.cli", "weather", "ls"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_a_port_that_is_none_is_refused_in_one_line() -> None:
+    done = labkit("exchange", "--port", "99999")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("argument --port: 99999 is no port: 0 to 65535, 0 for any free one")
+
+
 # -- labkit exchange -------------------------------------------------------------------------------------------
 
 

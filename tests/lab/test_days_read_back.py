@@ -15,7 +15,7 @@ from tests.lab.conftest import live
 def two_days(tmp_path_factory: pytest.TempPathFactory) -> tuple[DayHistory, DayHistory]:
     """The days before and after a midnight that a small lab lived through."""
     folder = tmp_path_factory.mktemp("midnight")
-    live(folder, 60, market_start="2026-01-05T23:30:00Z")
+    live(folder, 60, market_start="2026-01-05T23:30:00Z", seed=2)
     first, second = (read_day(folder / LEDGER_FILE, day) for day in days_in(folder / LEDGER_FILE))
     return first, second
 
@@ -46,3 +46,10 @@ def test_a_day_in_figures_counts_what_its_history_holds(two_days: tuple[DayHisto
     assert summary.result == history.account_at_end.equity - history.account_at_start.equity - summary.deposits
     assert summary.version == __version__
     assert set(summary.moves) == set(history.symbols)
+
+
+def test_funding_at_midnight_is_booked_as_the_exchange_paid_it(two_days: tuple[DayHistory, DayHistory]) -> None:
+    # Told as nothing, it would leave our account apart from the exchange's, and entries paused.
+    second = two_days[1]
+    assert any(payment.amount for payment in second.funding)
+    assert [event.text for event in second.events if event.severity == "alarm"] == []

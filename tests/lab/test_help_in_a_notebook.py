@@ -66,6 +66,26 @@ def test_other_peoples_errors_keep_their_traceback(client: Any) -> None:
     assert len(lines) > 5
 
 
+STORMY_HOUR = """
+import labkit
+labkit.rehearse(
+    minutes=60, symbols=("BTCUSDT", "ETHUSDT"), paper={"history_days": 4, "planted_edge": 0.8, "weather": "storm"},
+    trader={"warm_up_minutes": 600, "cold_start_labels": 100, "horizon_minutes": 10, "decision_every_minutes": 2},
+);
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_hour_of_storm_writes_nothing_into_a_cell(client: Any) -> None:
+    lines, printed = outcome(client, STORMY_HOUR)
+    assert (lines, printed) == ([], "")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_written_into_a_cell_is_seen(client: Any) -> None:
+    assert outcome(client, "import logging; logging.warning('flood')")[1] == "WARNING:root:flood\n"
+
+
 def test_a_lab_shows_people_only_what_is_meant_for_them(lab: Lab) -> None:
     names = dir(lab)
     assert {"monitor", "why", "prices", "stop"} <= set(names)

@@ -121,5 +121,5 @@ def test_a_lab_that_dies_tells_after_its_recovery_what_it_had_not_told(tmp_path:
 
 
 def test_a_lab_that_stops_has_told_everything(lived: tuple[Path, Snapshot]) -> None:
-    last = [entry.event for entry in entries_of(lived[0])][-3:]
-    assert [type(event).__name__ for event in last] == ["LearningObserved", "TraderCheckpointed", "EngineStopped"]
+    last = [type(entry.event).__name__ for entry in entries_of(lived[0])][-4:]
+    assert last == ["LearningObserved", "FeedObserved", "TraderCheckpointed", "EngineStopped"]

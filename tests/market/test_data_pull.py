@@ -21,6 +21,7 @@ from labkit.errors import ArchiveUnreachable, ConfigError, ExchangeUnavailable, 
 from labkit.market.bulk_files import ArchiveFile, ArchiveFolder, ArchiveHttp, archives_for
 from labkit.market.data_service import DataService
 from labkit.market.history_kinds import Series
+from labkit.market.history_pull import Pull
 from labkit.market.history_source import AGG_TRADES_SPAN_MS, FULL_PAGE
 from labkit.market.lake import Lake
 from labkit.market.lake_rows import Gap
@@ -149,22 +150,27 @@ async def test_archives_come_first_and_the_exchange_is_asked_for_the_rest_only(t
     for file in day_files(3):
         publish(tmp_path / "archive", file)
     exchange, lake = Exchange(now_ms=START + 4 * DAY_MS + HOUR_MS // 2), Lake(tmp_path / "lake")
-    reached: list[tuple[int, int]] = []
-    report = await DataService(exchange, lake).pull(
-        HOURS,
-        START,
-        START + 9 * DAY_MS,
-        archive=ArchiveFolder(tmp_path / "archive"),
-        progress=lambda done, of: reached.append((done, of)),
-    )
+    archive = ArchiveFolder(tmp_path / "archive")
+    report = await DataService(exchange, lake).pull(HOURS, START, START + 9 * DAY_MS, archive=archive)
     assert report.merge.added == 4 * 24
     assert report.gaps == ()
     assert len(report.archives_used) == 3
     assert len(report.archives_missing) == 1, "the fourth day is over, its archive is not out yet"
     assert [(start_ms, what) for what, start_ms, _ in exchange.asked] == [(START + 3 * DAY_MS, "klines")]
-    assert reached == sorted(reached)
-    assert reached[-1][0] == reached[-1][1]
     assert lake.read(HOURS, 0, 1 << 50)["source"].to_pylist() == ["archive"] * 72 + ["rest"] * 24
+
+
+async def test_a_pull_tells_how_far_it_is_up_to_the_end(tmp_path: Path) -> None:
+    for file in day_files(3):
+        publish(tmp_path / "archive", file)
+    reached: list[tuple[int, int]] = []
+    end_ms = START + 3 * DAY_MS
+    pull = Pull(Lake(tmp_path / "lake"), HOURS, START, end_ms, lambda done, of: reached.append((done, of)))
+    await pull.from_archive(ArchiveFolder(tmp_path / "archive"), NOW, again=False)
+    pull.finished()
+    assert len(set(reached)) > 2
+    assert reached == sorted(reached)
+    assert reached[-1] == (3 * DAY_MS, 3 * DAY_MS)
 
 
 async def test_the_running_candle_never_enters_the_lake(tmp_path: Path) -> None:

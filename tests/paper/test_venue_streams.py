@@ -235,6 +235,7 @@ def test_funding_is_paid_at_its_time_and_told(market: Any, counter_of: Any) -> N
     counter.venue.advance(counter.at(28_800_000))
     (told,) = frames(session)
     assert (told["a"]["m"], told["a"]["P"], told["a"]["S"]) == ("FUNDING_FEE", [], "BTCUSDT")
+    assert D(told["a"]["B"][0]["bc"]) == D("-4.55")
     (row,) = counter.get("/fapi/v1/income", 28_900_000, incomeType="FUNDING_FEE")
     assert D(row["income"]) == D("-4.55")
 

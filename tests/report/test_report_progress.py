@@ -83,7 +83,7 @@ def test_a_terminal_shows_a_bar() -> None:
     termios.tcsetwinsize(theirs, (30, 100))
     subprocess.run([sys.executable, "-c", SHOW], stderr=theirs, check=True)
     os.close(theirs)
-    assert "2 of 8 cells" in os.read(ours, 10_000).decode()
+    assert "2/8" in os.read(ours, 10_000).decode()
     os.close(ours)
 
 
@@ -97,4 +97,4 @@ def test_a_notebook_shows_text_that_lives_on_when_it_is_saved() -> None:
     NotebookClient(notebook, kernel_name="python3").execute()
     outputs = notebook.cells[0].outputs
     assert {output.output_type for output in outputs} == {"stream"}
-    assert "2 of 8 cells" in "".join(output.text for output in outputs)
+    assert "2/8" in "".join(output.text for output in outputs)

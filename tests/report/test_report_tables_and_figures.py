@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from labkit.domain.day_history import DayHistory
-from labkit.report import figures, metrics, reliability, tables, virtual_positions
+from labkit.report import data_quality, figures, metrics, reliability, tables, virtual_positions
 from labkit.report.headline import HEADLINE_MIME, Figures, Headline
 from labkit.report.sheet import Sheet
 
@@ -20,6 +20,7 @@ TABLES = [
     tables.trades, tables.open_positions, tables.trade_statistics, tables.decisions_by_symbol, tables.refusals,
     tables.learning, tables.warnings, tables.events, tables.books, tables.provenance,
     virtual_positions.virtual_and_real, virtual_positions.virtual_by_decision, reliability.reliability_table,
+    data_quality.feed_by_symbol, data_quality.connections, data_quality.troubles, data_quality.service,
 ]  # fmt: skip
 FIGURES = [
     figures.equity,
@@ -30,6 +31,7 @@ FIGURES = [
     figures.decisions,
     figures.learning,
     reliability.reliability_chart,
+    data_quality.outages,
 ]
 
 

@@ -112,12 +112,15 @@ def events_of(lab: Lab, kind: type[Any]) -> list[Any]:
         ledger.close()
 
 
-def test_every_setting_of_the_trader_has_a_slider_with_its_default_on_it_and_a_meaning() -> None:
+def test_every_setting_of_the_trader_has_a_slider_a_name_of_its_own_and_a_tooltip_that_tells_range_and_unit() -> None:
     settings = {setting.key: setting for setting in trader_settings()}
     assert list(sorted(settings)) == sorted(TraderConfig.__struct_fields__)
     for setting in settings.values():
         assert setting.low <= setting.default <= setting.high, setting.key
-        assert setting.meaning.endswith((".", "it.")), setting.key
+        meaning, span = setting.tooltip.split("\n")
+        assert meaning.endswith("."), setting.key
+        assert span.startswith(f"{setting.low:g} to {setting.high:g} {setting.unit}, by default"), setting.key
+    assert len({setting.label for setting in settings.values()}) == len(settings)
 
 
 @pytest.mark.parametrize("end", ["low", "high"])

@@ -135,6 +135,7 @@ def find_script(name_or_path: str, *, seed: int | None = None) -> Script:
     Raises:
         ConfigError: there is neither, or the file is no script.
     """
+    name_or_path = str(name_or_path)
     script = WEATHERS.get(name_or_path)
     if script is None:
         path = Path(name_or_path)

@@ -1,6 +1,7 @@
 // The tuner: sliders and number fields on the left, what the settings would have come to on the right.
 
 const CONFIRM_WITHIN_MS = 3000;
+const NEWS_EVERY_MS = 5000; // how soon a promotion, or what another page applied, is compared with
 
 function buildSetting(setting, moved) {
   const id = `labkit-tuner-${setting.key}`;
@@ -10,7 +11,7 @@ function buildSetting(setting, moved) {
   const reset = h("button", { type: "button", class: "labkit-tuner-reset", "aria-label": `Reset ${setting.label}` }, "↺");
   const node = h(
     "div",
-    { class: "labkit-tuner-setting", title: setting.meaning },
+    { class: "labkit-tuner-setting", title: setting.tooltip },
     h("label", { for: id }, setting.label),
     range,
     field,
@@ -32,7 +33,7 @@ function buildSetting(setting, moved) {
       const differs = value !== running;
       setAttribute(node, "data-differs", differs ? "yes" : "");
       reset.style.visibility = differs ? "visible" : "hidden";
-      setAttribute(reset, "title", `Back to ${running} (${setting.meaning})`);
+      setAttribute(reset, "title", `Back to ${running} ${setting.unit}`);
       setAttribute(range, "aria-valuetext", `${value} ${setting.unit}${differs ? `, differs from ${running}` : ""}`);
     },
   };
@@ -42,6 +43,7 @@ function render({ model, el }) {
   const panel = () => model.get("panel");
   let values = { ...model.get("values") };
   let asked = 0; // page time of the move that waits for its picture
+  let dragging = false;
 
   const state = h("span", { class: "labkit-badge", role: "status", "data-part": "span" }, "first run…");
   const running = h("span", { class: "labkit-state", "data-tone": "warn" }, "running…");
@@ -50,6 +52,7 @@ function render({ model, el }) {
   const controls = h("div", { class: "labkit-tuner-controls" });
   const score = h("table", { class: "labkit-table", "aria-label": "Score" });
   const verdict = h("div", { class: "labkit-tuner-verdict", role: "status" });
+  const challenger = h("div", { class: "labkit-tuner-challenger", "data-part": "challenger" });
   const message = h("div", { class: "labkit-message", role: "status", "aria-live": "polite" });
   const charts = {
     equity: canvasChart("Equity"),
@@ -65,7 +68,8 @@ function render({ model, el }) {
   const apply = button("Apply", "apply");
   const root = h(
     "div",
-    { class: "labkit labkit-tuner" },
+    // Arrows move sliders here; JupyterLab would take them for a walk through the cells.
+    { class: "labkit labkit-tuner", "data-lm-suppress-shortcuts": "true" },
     h("div", { class: "labkit-head" }, h("span", { class: "labkit-title" }, "Tuner"), state, running, looks),
     span,
     h(
@@ -76,6 +80,7 @@ function render({ model, el }) {
     ),
     h("div", { class: "labkit-scroll" }, score),
     verdict,
+    challenger,
     h("div", { class: "labkit-tools" }, reset, name, save, challenge, apply, message),
   );
   el.append(root);
@@ -89,6 +94,7 @@ function render({ model, el }) {
   let waiting = false;
   const moved = (key, value, preview) => {
     values = { ...values, [key]: value };
+    dragging = preview;
     if (!preview) {
       waiting = false;
       ask(false);
@@ -115,12 +121,23 @@ function render({ model, el }) {
     challenge.hidden = apply.hidden = !now.lab;
     challenge.disabled = apply.disabled = reset.disabled = !changed;
     setText(span, now.span);
+    setText(challenger, now.challenge && `${now.challenge[0].toUpperCase()}${now.challenge.slice(1)}.`);
+  }
+
+  // What another page, or the lab, has set meanwhile; never under the hand that drags.
+  function adopt() {
+    if (dragging || asked) return;
+    values = { ...model.get("values") };
+    showValues();
   }
 
   function showLook(look, buffers) {
     running.hidden = true;
     say(look.error, "bad");
-    if (look.error) return;
+    if (look.error) {
+      asked = 0;
+      return;
+    }
     const curves = {};
     look.curves.forEach((curve, at) => {
       const view = buffers[at];
@@ -143,9 +160,13 @@ function render({ model, el }) {
       h("thead", {}, h("tr", {}, ...look.titles.map((title, at) => h("th", { scope: "col", class: at ? "labkit-number" : "" }, title)))),
       h("tbody", {}, ...look.rows.map((row) => h("tr", {}, ...row.map(cell)))),
     );
-    setText(verdict, look.verdict || "The verdict needs the whole history: release the slider.");
+    verdict.replaceChildren(
+      h("b", {}, look.verdict || "The verdict needs the whole history: let go of the slider."),
+      h("ul", {}, ...look.reasons.map((reason) => h("li", {}, reason[0].toUpperCase() + reason.slice(1)))),
+    );
     if (asked) root.dataset.redrawMs = String(Math.round(performance.now() - asked));
     asked = 0;
+    adopt();
     root.dataset.number = String(look.number);
   }
 
@@ -157,6 +178,7 @@ function render({ model, el }) {
   challenge.addEventListener("click", () => model.send({ kind: "wish", wish: "challenge" }));
   reset.addEventListener("click", () => {
     values = { ...panel().running };
+    dragging = false;
     showValues();
     ask(false);
   });
@@ -180,13 +202,17 @@ function render({ model, el }) {
     if (content.kind === "answer") say(content.error || content.text, content.error ? "bad" : "good");
   };
   const onPanel = () => showValues();
+  const news = setInterval(() => panel().lab && !document.hidden && model.send({ kind: "news" }), NEWS_EVERY_MS);
   model.on("msg:custom", onMessage);
   model.on("change:panel", onPanel);
+  model.on("change:values", adopt);
   showValues();
   model.send({ kind: "hello" });
   return () => {
     model.off("msg:custom", onMessage);
     model.off("change:panel", onPanel);
+    model.off("change:values", adopt);
+    clearInterval(news);
     clearTimeout(timer);
     Object.values(charts).forEach((chart) => chart.close());
   };

@@ -54,15 +54,14 @@ function plane(context, width, height, colours, [low, high], label, below) {
   context.textBaseline = "middle";
   context.textAlign = "right";
   context.lineWidth = 1;
-  for (const share of [0, 0.5, 1]) {
-    const value = low + share * (high - low);
+  for (const [value, step] of ticks(low, high)) {
     context.strokeStyle = colours.line;
     context.beginPath();
     context.moveTo(x(0), Math.round(y(value)) + 0.5);
     context.lineTo(x(1), Math.round(y(value)) + 0.5);
     context.stroke();
     context.fillStyle = colours.text;
-    context.fillText(label(value), MARGIN.left - 6, y(value));
+    context.fillText(label(value, step), MARGIN.left - 6, y(value));
   }
   context.textBaseline = "alphabetic";
   [["left", 0], ["right", 1]].forEach(([align, share], at) => {
@@ -70,6 +69,17 @@ function plane(context, width, height, colours, [low, high], label, below) {
     context.fillText(below[at], x(share), height - 4);
   });
   return { x, y };
+}
+
+// Round numbers within a range, three to six of them, each with the step between them.
+function ticks(low, high) {
+  if (!(high > low)) return [[low, 1]];
+  const rough = (high - low) / 3;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [5, 2, 1].find((times) => times * power <= rough) * power;
+  const found = [];
+  for (let at = Math.ceil(low / step - 1e-9); at * step <= high + 1e-9 * step; at++) found.push([at * step, step]);
+  return found;
 }
 
 function rangeOf(...lists) {
@@ -101,8 +111,12 @@ function line(context, values, { x, y }, colour, weight) {
 }
 
 const minus = (text) => text.replace("-", "−");
-const money = (value) => minus(Math.round(value).toLocaleString("en-US"));
-const percent = (value) => minus(`${(value * 100).toFixed(1)} %`);
+// With as many decimals as the steps between numbers need.
+const decimals = (step) => Math.max(0, Math.min(6, -Math.floor(Math.log10(step) + 1e-9)));
+const number = (value, step) => minus((value || 0).toFixed(decimals(step)));
+const money = (value, step = 1) =>
+  minus(value.toLocaleString("en-US", { minimumFractionDigits: decimals(step), maximumFractionDigits: decimals(step) }));
+const percent = (value, step = 0.001) => `${number(value * 100, step * 100)} %`;
 
 function drawEquity(curves, dates) {
   return (context, width, height, colours) => {
@@ -121,7 +135,7 @@ function drawDrawdown(curves, dates) {
 
 function drawSkill(curves, dates) {
   return (context, width, height, colours) => {
-    const scales = plane(context, width, height, colours, rangeOf(curves.skill, [0]), (value) => minus(value.toFixed(1)), dates);
+    const scales = plane(context, width, height, colours, rangeOf(curves.skill, [0]), number, dates);
     const wide = Math.max(1, (width - MARGIN.left - MARGIN.right) / curves.skill.length - 0.5);
     curves.skill.forEach((value, at) => {
       if (!Number.isFinite(value)) return;
@@ -137,7 +151,7 @@ function drawReliability(curves) {
     const said = rangeOf(curves.said);
     const low = curves.came_true.map((value, at) => value - 2 * curves.error[at]);
     const high = curves.came_true.map((value, at) => value + 2 * curves.error[at]);
-    const scales = plane(context, width, height, colours, rangeOf(low, high, said), (value) => value.toFixed(3), said.map((value) => `said ${value.toFixed(3)}`));
+    const scales = plane(context, width, height, colours, rangeOf(low, high, said), number, said.map((value) => `said ${value.toFixed(3)}`));
     const across = (value) => scales.x((value - said[0]) / (said[1] - said[0] || 1));
     context.setLineDash([4, 4]);
     line(context, said, scales, colours.text, 1);
