@@ -7,6 +7,8 @@ asset. Used by the market sources; the paper venue reads them through `MarketSou
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Iterable
 from decimal import Decimal
 
@@ -70,7 +72,7 @@ _TABLE = (
 )
 
 LISTED_RULES: dict[str, SymbolRules] = {rules.symbol: rules for rules in _TABLE}
-"""The trading rules of every symbol that can be simulated."""
+"""The trading rules of every symbol known by its own name; more can be simulated (`simulated_listing`)."""
 
 SIMULATED_STARTS: dict[str, SimulatedStart] = {
     "BTCUSDT": SimulatedStart(91_234.5, 0.05, 400_000, 9_000_000),
@@ -88,6 +90,45 @@ SIMULATED_STARTS: dict[str, SimulatedStart] = {
     "BTCUSDC": SimulatedStart(91_236.0, 0.06, 150_000, 1_500_000),
     "ETHUSDC": SimulatedStart(3_105.31, 0.15, 100_000, 1_200_000),
 }
+
+MADE_UP_SYMBOLS = tuple(f"SIM{number:03}USDT" for number in range(1, 401))
+"""Contracts that no exchange has, for a simulated market as wide as a real one."""
+
+
+def simulated_listing(symbol: str) -> tuple[SymbolRules, SimulatedStart]:
+    """The trading rules of `symbol`, and how it starts when simulated.
+
+    A made-up contract is drawn by its own name and so the same in every market: a price between 0.02 and 2,000, a
+    tick of 0.1 to 1 basis points, and the thin book of a small coin.
+
+    Raises:
+        KeyError: it is neither listed nor made up.
+    """
+    if symbol in LISTED_RULES:
+        return LISTED_RULES[symbol], SIMULATED_STARTS[symbol]
+    if symbol not in MADE_UP_SYMBOLS:
+        raise KeyError(symbol)
+    draw = random.Random(symbol)
+    price = Decimal(repr(math.exp(draw.uniform(math.log(0.02), math.log(2_000)))))
+    magnitude = price.adjusted()
+    tick = Decimal(1).scaleb(magnitude - 4)
+    rules = _rules(
+        symbol.removesuffix("USDT"),
+        "USDT",
+        f"{tick:f}",
+        f"{Decimal(1).scaleb(-max(0, magnitude + 1)):f}",
+        5,
+        int(10_000_000 / price),
+        int(1_000_000 / price),
+    )
+    start = SimulatedStart(
+        price=float(price.quantize(tick)),
+        spread_bps=round(draw.uniform(0.8, 4.0), 2),
+        depth_notional=round(draw.uniform(8_000, 50_000)),
+        minute_notional=round(draw.uniform(40_000, 400_000)),
+    )
+    return rules, start
+
 
 _BRACKETS = {
     # notional cap : largest leverage : maintenance margin in percent : maintenance amount ("cum")

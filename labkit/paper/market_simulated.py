@@ -37,7 +37,13 @@ from labkit.domain.leverage_brackets import LeverageBracket
 from labkit.domain.market_events import Bar, MarkPrice, Quote, Trade
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.errors import UnknownSymbol
-from labkit.paper.listings import FUNDING_INTERVAL_HOURS, LISTED_RULES, SIMULATED_STARTS, brackets_of
+from labkit.paper.listings import (
+    FUNDING_INTERVAL_HOURS,
+    MADE_UP_SYMBOLS,
+    SIMULATED_STARTS,
+    brackets_of,
+    simulated_listing,
+)
 from labkit.paper.market_source import SourceEvent
 
 Floats = npt.NDArray[np.float64]
@@ -159,7 +165,7 @@ class SimulatedMarket:
     """A market of made-up prices; implements `MarketSource`.
 
     Args:
-        symbols: listed symbols, in the order in which simultaneous events come.
+        symbols: listed or made-up symbols (`SIM001USDT` …), in the order in which simultaneous events come.
         seed: of all randomness.
         start_ms: the first minute that is lived through (rounded down to a whole minute); minutes before are history.
         history_days: length of the history.
@@ -184,11 +190,13 @@ class SimulatedMarket:
         planted_edge: float,
         quotes_per_second: float,
     ) -> None:
+        known = {*SIMULATED_STARTS, *MADE_UP_SYMBOLS}
         for symbol in symbols:
-            if symbol not in SIMULATED_STARTS:
-                near = difflib.get_close_matches(symbol, SIMULATED_STARTS, n=1, cutoff=0.0)
+            if symbol not in known:
+                near = difflib.get_close_matches(symbol, sorted(known), n=1, cutoff=0.0)
                 raise UnknownSymbol(
-                    f"{symbol} is not listed; did you mean {near[0]}? Listed: {', '.join(SIMULATED_STARTS)}",
+                    f"{symbol} is not listed; did you mean {near[0]}? Listed: {', '.join(SIMULATED_STARTS)}, "
+                    f"and made-up ones from {MADE_UP_SYMBOLS[0]} to {MADE_UP_SYMBOLS[-1]}",
                     field="symbols",
                 )
         self.symbols = tuple(symbols)
@@ -216,7 +224,7 @@ class SimulatedMarket:
         }
 
     def rules(self) -> Mapping[str, SymbolRules]:
-        return {symbol: LISTED_RULES[symbol] for symbol in self.symbols}
+        return {symbol: path.rules for symbol, path in self._paths.items()}
 
     def brackets(self) -> Mapping[str, tuple[LeverageBracket, ...]]:
         return {symbol: brackets_of(symbol) for symbol in self.symbols}
@@ -353,8 +361,7 @@ class _Path:
         self, symbol: str, common: _CommonShocks, *, seed: int, origin_day: int, anchor_ms: int, planted_edge: float
     ) -> None:
         self.symbol = symbol
-        self.rules = LISTED_RULES[symbol]
-        self._start = SIMULATED_STARTS[symbol]
+        self.rules, self._start = simulated_listing(symbol)
         self._tick, self._step = float(self.rules.tick_size), float(self.rules.step_size)
         self._common = common
         self._key = (seed, zlib.crc32(symbol.encode()))

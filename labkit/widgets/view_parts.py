@@ -108,11 +108,17 @@ def pace_in_words(speed: float) -> str:
 
 def price_places(row: SymbolRow) -> int:
     """Decimals this symbol is quoted in, judged by its bid and ask."""
-    return max((places_of(value) for value in (row.bid_price, row.ask_price) if value is not None), default=2)
+    bid = 0 if row.bid_price is None else places_of(row.bid_price)
+    ask = 0 if row.ask_price is None else places_of(row.ask_price)
+    return max(bid, ask) if row.bid_price is not None or row.ask_price is not None else 2
 
 
 def places_of(value: Decimal) -> int:
     """Decimals a value is written with: 0.10 has two."""
+    text = str(value)
+    if "E" not in text:
+        # Read off its text: `as_tuple` makes a tuple of all digits, and a monitor asks this a thousand times a second.
+        return len(text.partition(".")[2])
     exponent = value.as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 0
 

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from labkit.domain.leverage_brackets import LeverageBracket, max_notional
 from labkit.domain.symbol_rules import is_multiple
-from labkit.paper.listings import LISTED_BRACKETS, LISTED_RULES, SIMULATED_STARTS, brackets_of, infer_rules
+from labkit.paper.listings import (
+    LISTED_BRACKETS,
+    LISTED_RULES,
+    MADE_UP_SYMBOLS,
+    SIMULATED_STARTS,
+    brackets_of,
+    infer_rules,
+    simulated_listing,
+)
 
 PAIRS = [
     pytest.param(lower, upper, id=f"{symbol}-{upper.bracket}")
@@ -44,6 +52,20 @@ def test_a_symbol_starts_inside_its_price_filter_and_can_be_bought(symbol: str) 
     assert is_multiple(price, rules.tick_size)
     assert rules.min_notional < rules.market_max_quantity * price
     assert max_notional(20, brackets_of(symbol)) > 100_000
+
+
+def test_every_made_up_symbol_is_on_its_grid_and_can_be_bought() -> None:
+    for symbol in MADE_UP_SYMBOLS:
+        rules, start = simulated_listing(symbol)
+        price = Decimal(str(start.price))
+        assert is_multiple(price, rules.tick_size)
+        assert Decimal("0.00001") <= rules.tick_size / price <= Decimal("0.0001")
+        assert rules.min_quantity * price < rules.min_notional < rules.market_max_quantity * price
+
+
+def test_a_made_up_symbol_is_the_same_whenever_it_is_asked_for_and_unlike_the_next() -> None:
+    assert simulated_listing("SIM017USDT") == simulated_listing("SIM017USDT")
+    assert len({simulated_listing(symbol)[1].price for symbol in MADE_UP_SYMBOLS}) == len(MADE_UP_SYMBOLS)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from labkit.domain.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from labkit.domain.market_events import Bar, MarkPrice, Quote, Trade
 from labkit.domain.symbol_rules import is_multiple
 from labkit.errors import UnknownSymbol
-from labkit.paper.listings import LISTED_RULES, SIMULATED_STARTS
+from labkit.paper.listings import SIMULATED_STARTS, simulated_listing
 from labkit.paper.market_simulated import SimulatedMarket
 from labkit.paper.market_source import SourceEvent
 
@@ -138,9 +138,9 @@ def test_every_symbol_is_quoted_as_often_as_asked(quotes_per_second: float) -> N
         assert len({quote.fact.update_id for quote in quotes if isinstance(quote.fact, Quote)}) == len(quotes)
 
 
-@pytest.mark.parametrize("symbol", SIMULATED_STARTS)
+@pytest.mark.parametrize("symbol", [*SIMULATED_STARTS, "SIM001USDT", "SIM400USDT"])
 def test_prices_and_quantities_are_on_their_grids(symbol: str) -> None:
-    rules = LISTED_RULES[symbol]
+    rules = simulated_listing(symbol)[0]
     for event in lived(market((symbol,)), START_MS, 2):
         match event.fact:
             case Quote() as quote:
