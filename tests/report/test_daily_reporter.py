@@ -71,7 +71,7 @@ def test_the_page_holds_no_script_and_names_nothing_to_fetch(written: Path) -> N
 
 def test_every_picture_is_described_in_words(written: Path) -> None:
     pictures = re.findall(r"<img[^>]*?>", written.read_text(), flags=re.DOTALL)
-    assert len(pictures) == 6
+    assert len(pictures) == 9
     assert all(re.search(r'alt="[^"]{20,}"', picture) for picture in pictures)
 
 
