@@ -99,7 +99,7 @@ def test_opened_without_a_network_the_page_asks_for_nothing_and_runs_nothing(wri
     context.close()
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
     assert complaints == []
-    assert len(drawn) == 6
+    assert len(drawn) == 9
     assert min(drawn) > 500
     assert width <= 0
 
