@@ -72,18 +72,6 @@ def test_the_tuner_fits_the_page(notebook: Any, theme: str, width: int) -> None:
     assert overflow == 0
 
 
-def test_the_keyboard_moves_a_slider_a_step_and_a_number_is_typed(notebook: Any) -> None:
-    notebook.page.set_viewport_size({"width": 1380, "height": 1100})
-    slider = notebook.page.locator(SLIDER)
-    slider.focus()
-    notebook.page.keyboard.press("ArrowRight")
-    assert slider.evaluate("node => node.valueAsNumber") == pytest.approx(1.65)
-    field = notebook.page.locator("#labkit-tuner-barrier_sigmas")
-    field.fill("1.6")
-    field.press("Enter")
-    assert slider.evaluate("node => node.valueAsNumber") == pytest.approx(1.6)
-
-
 def test_a_slider_answers_while_a_cell_is_busy(notebook: Any) -> None:
     notebook.start_cell(6)
     notebook.page.wait_for_timeout(500)
