@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import math
 import tempfile
 import threading
 import time
@@ -424,13 +425,14 @@ class Lab:
         writing = self._host.submit(scheduler.write_report(day, lambda *cells: told.append(cells)))
         with cells_bar(day) as show:
             # The bar is drawn here: what a cell shows must come from the thread that runs it.
-            deadline = time.monotonic() + timeout_seconds
-            while not writing.done():
-                if time.monotonic() > deadline:
-                    raise NotInTime(f"no report of {day} within {timeout_seconds:g} s; it is written all the same")
-                wait([writing], POLL_SECONDS)
+            for _ in range(math.ceil(timeout_seconds / POLL_SECONDS)):
+                done = wait([writing], POLL_SECONDS).done
                 for cells in told[-1:]:
                     show(*cells)
+                if done:
+                    break
+            else:
+                raise NotInTime(f"no report of {day} within {timeout_seconds:g} s; it is written all the same")
         return ReportPage(writing.result(), day)
 
     # -- on the page -------------------------------------------------------------------------------------------

@@ -35,9 +35,9 @@ from labkit.trader.sizing import order_quantity
 ZERO = Decimal(0)
 BY_HAND = "user"
 EXIT_AGAIN_MS = 1_000
+"""How long after a refused exit the next one goes out; doubles with every refusal, up to about a minute."""
 MARK_APART = Decimal("0.02")
 """A mark price further than this fraction from the book is told."""
-"""How long after a refused exit the next one goes out; doubles with every refusal, up to about a minute."""
 SAY_AGAIN_MS = HOUR_MS
 """Trouble of the feed that stays the same is told once an hour, not at every look."""
 EVENT_LOG_LENGTH = 200

@@ -108,9 +108,7 @@ def pace_in_words(speed: float) -> str:
 
 def price_places(row: SymbolRow) -> int:
     """Decimals this symbol is quoted in, judged by its bid and ask."""
-    bid = 0 if row.bid_price is None else places_of(row.bid_price)
-    ask = 0 if row.ask_price is None else places_of(row.ask_price)
-    return max(bid, ask) if row.bid_price is not None or row.ask_price is not None else 2
+    return max((places_of(value) for value in (row.bid_price, row.ask_price) if value is not None), default=2)
 
 
 def places_of(value: Decimal) -> int:
