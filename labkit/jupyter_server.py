@@ -13,6 +13,7 @@ import socket
 import tempfile
 from pathlib import Path
 
+from labkit.edge.lean_imports import ADDRESS_GRAMMAR, leave_out
 from labkit.errors import ConfigError
 
 START_NOTEBOOK = "00_start_here.ipynb"
@@ -42,6 +43,7 @@ def main(port: int = 8888, browser: str = "auto", notebook_dir: Path | str = "no
 
     with tempfile.TemporaryDirectory(prefix="labkit-jupyter-") as settings:
         _write_settings(Path(settings))
+        leave_out(ADDRESS_GRAMMAR)
         # Imported here: a second's work that nobody needs who only wants to know that the port is taken.
         from jupyterlab.labapp import LabApp  # type: ignore[import-untyped]
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from labkit.edge.lean_imports import ADDRESS_GRAMMAR, leave_out
 from labkit.errors import ConfigError, LabkitError, ReportFailed
 from labkit.report.headline import HEADLINE_MIME, Figures
 from labkit.report.progress import CellsDone
@@ -37,7 +38,8 @@ def run_notebook(notebook: Path, output_stem: Path, parameters: Mapping[str, str
         ConfigError: the notebook has no parameter of that name.
         ReportFailed: a cell raised, or the kernel died or could not start.
     """
-    skip_what_nobody_needs()
+    # Half of the start: the grammar, and `pyarrow` in case the notebook lies on a Hadoop cluster.
+    leave_out(ADDRESS_GRAMMAR, "pyarrow")
     import nbformat
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -66,16 +68,6 @@ def run_notebook(notebook: Path, output_stem: Path, parameters: Mapping[str, str
     page = output_stem.with_suffix(".html")
     page.write_text(to_page(executed), encoding="utf-8")
     return page
-
-
-def skip_what_nobody_needs() -> None:
-    """Keep out of this process what papermill and nbformat import if it is there, and take half of the start for.
-
-    `rfc3987_syntax` compiles a grammar for a format of addresses that no notebook's schema names; `pyarrow` is looked
-    for in case the notebook lies on a Hadoop cluster. Both are optional to those who import them.
-    """
-    for name in ("rfc3987_syntax", "pyarrow"):
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
 
 def to_page(executed: Path) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,13 +195,3 @@ def test_a_page_that_tells_of_another_day_is_left_out_of_the_index(make_day: Mak
     page = DailyReporter(tmp_path, tmp_path, ReportConfig()).write_index().read_text()
     assert re.findall(r"href='(.*?)\.html'", page) == [DAY]
     assert "<b>x</b>" not in page
-
-
-def test_the_writing_process_does_not_load_what_no_notebook_needs() -> None:
-    load = "import labkit.report.notebook_run as run, sys; {}; import papermill; print('lark' in sys.modules)"
-    told = [
-        subprocess.run([sys.executable, "-c", load.format(first)], capture_output=True, text=True, check=True).stdout
-        for first in ("run.skip_what_nobody_needs()", "pass")
-    ]
-    # The second is the control: without the precaution the grammar is compiled.
-    assert told == ["False\n", "True\n"]
