@@ -21,14 +21,14 @@ from labkit.domain.commands import Command, Notify, PlaceOrder, SettleDoubt
 from labkit.domain.decisions import Action, Change, Decision, Gate, only_finite
 from labkit.domain.leverage_brackets import LeverageBracket
 from labkit.domain.market_events import Bar, MarkPrice, Quote
-from labkit.domain.orders import Fill, IntentState, Order, OrderIntent, OrderStatus, OrderType, Side, may_become
+from labkit.domain.orders import Fill, IntentState, Order, OrderIntent, OrderType, Side, may_become
 from labkit.domain.position import Position
 from labkit.domain.snapshot import ClosedTrade, Counts, EventRow
 from labkit.domain.symbol_rules import SymbolRules
+from labkit.engine.books import Account, IntentRecord, OpenTrade
 from labkit.engine.risk_gates import EntryContext, entry_gates
-from labkit.errors import LedgerImbalance
 from labkit.trader.challenge import Challenge, open_challenge
-from labkit.trader.exits import ExitPlan, advance_trailing, exit_reason, make_exit_plan
+from labkit.trader.exits import advance_trailing, exit_reason, make_exit_plan
 from labkit.trader.promotion import PromotionRule
 from labkit.trader.sizing import order_quantity
 
@@ -61,71 +61,6 @@ class Decider(Protocol):
     def mark_virtual(self, quotes: Mapping[str, Quote]) -> None: ...
 
     def observe_execution(self, symbol: str, real_minus_virtual: float) -> None: ...
-
-
-class IntentRecord(msgspec.Struct):
-    """The life of one order intent as far as it is known."""
-
-    intent: OrderIntent
-    state: IntentState
-    created_ms: int
-    decision: Decision | None = None
-    expected_price: Decimal | None = None
-    """What the quote at hand promised when the order was decided on."""
-    order_id: int = 0
-    order_status: OrderStatus | None = None
-    original_quantity: Decimal = ZERO
-    executed_quantity: Decimal = ZERO
-    """As the exchange told it."""
-    booked_quantity: Decimal = ZERO
-    """Sum of the fills we have seen."""
-
-    @property
-    def is_final(self) -> bool:
-        return self.state.is_final
-
-    def slippage(self, fill: Fill) -> Decimal:
-        """What `fill` paid better (positive) or worse than the quote the order was decided on, in quote asset.
-
-        Zero where no quote was looked at: an order of a person, or of somebody else.
-        """
-        return ZERO if self.expected_price is None else (self.expected_price - fill.price) * fill.signed_quantity
-
-
-class OpenTrade(msgspec.Struct):
-    """One round trip in progress: from flat to flat."""
-
-    symbol: str
-    opened_ms: int
-    entry_order: str
-    entry_reason: str
-    plan: ExitPlan | None
-    slippage: Decimal = ZERO
-    """What its fills paid better (positive) or worse than the quotes they were decided on, in quote asset."""
-    entry_quantity: Decimal = ZERO
-    entry_notional: Decimal = ZERO
-    exit_quantity: Decimal = ZERO
-    exit_notional: Decimal = ZERO
-    realized_pnl: Decimal = ZERO
-    commission: Decimal = ZERO
-    funding: Decimal = ZERO
-    fills: list[Fill] = []
-
-
-class Account(msgspec.Struct):
-    """The money, from two sides: what is booked, and what flowed in cash (invariants I01 and I02)."""
-
-    deposits: Decimal = ZERO
-    realized_pnl: Decimal = ZERO
-    commissions: Decimal = ZERO
-    funding: Decimal = ZERO
-    adjustments: Decimal = ZERO
-    trade_cash: Decimal = ZERO
-    """Sum of minus signed quantity times price over all fills."""
-
-    @property
-    def wallet_balance(self) -> Decimal:
-        return self.deposits + self.realized_pnl - self.commissions + self.funding + self.adjustments
 
 
 class Engine:
@@ -220,17 +155,10 @@ class Engine:
     def check_balance(self) -> None:
         """Hold the two accounts of the money against each other, to the last digit.
 
-        Booked side: wallet plus unrealised PnL. Cash side: deposits plus all cash flows plus positions at mark. The
-        mark price cancels out, so any price serves.
-
         Raises:
             LedgerImbalance: they differ.
         """
-        account = self.account
-        booked = account.wallet_balance - sum((p.entry_cost for p in self.positions.values()), ZERO)
-        cash = account.deposits + account.trade_cash - account.commissions + account.funding + account.adjustments
-        if booked != cash:
-            raise LedgerImbalance(f"booked {booked} USDT, cash flows {cash} USDT: they differ by {booked - cash}")
+        self.account.check(sum((p.entry_cost for p in self.positions.values()), ZERO))
 
     # -- changing ----------------------------------------------------------------------------------------------
 
@@ -586,12 +514,8 @@ class Engine:
         if before.sign and before.sign != fill.side.sign:
             reduced = min(fill.quantity, abs(before.quantity))
             trade = self.trades[fill.symbol]
-            trade.fills.append(fill)
-            trade.exit_quantity += reduced
-            trade.exit_notional += reduced * fill.price
-            trade.realized_pnl += realized
-            trade.commission += fill.commission
-            trade.slippage += slippage
+            trade.reduce(fill, reduced, realized)
+            trade.bear(fill, slippage)
             if after.sign != before.sign:
                 self._end_trade(trade, before.sign, intent, fill.trade_time_ms)
         if after.sign and fill.side.sign == after.sign:
@@ -605,12 +529,9 @@ class Engine:
                 )
                 self._say("info", f"{fill.symbol}: {'long' if after.sign > 0 else 'short'} opened at {fill.price}")
             trade = self.trades[fill.symbol]
-            trade.fills.append(fill)
-            trade.entry_quantity += fill.quantity - reduced
-            trade.entry_notional += (fill.quantity - reduced) * fill.price
+            trade.extend(fill, fill.quantity - reduced)
             if not reduced:
-                trade.commission += fill.commission
-                trade.slippage += slippage
+                trade.bear(fill, slippage)
             rules = self.rules.get(fill.symbol)
             if record.decision and rules:
                 trade.plan = make_exit_plan(
@@ -619,23 +540,7 @@ class Engine:
 
     def _end_trade(self, trade: OpenTrade, side: int, intent: OrderIntent, closed_ms: int) -> None:
         del self.trades[trade.symbol]
-        closed = ClosedTrade(
-            symbol=trade.symbol,
-            side="long" if side > 0 else "short",
-            quantity=trade.entry_quantity,
-            entry_price=trade.entry_notional / trade.entry_quantity,
-            exit_price=trade.exit_notional / trade.exit_quantity,
-            opened_ms=trade.opened_ms,
-            closed_ms=closed_ms,
-            realized_pnl=trade.realized_pnl,
-            slippage=trade.slippage,
-            commission=trade.commission,
-            funding=trade.funding,
-            net_pnl=trade.realized_pnl - trade.commission + trade.funding,
-            exit_reason=intent.reason,
-            entry_order=trade.entry_order,
-            exit_order=intent.client_order_id,
-        )
+        closed = trade.closed(side, intent, closed_ms)
         self.closed_trades.append(closed)
         if trade.symbol in self.symbols:
             # The label of a trade is its virtual twin's; what the real one teaches is how much worse it was filled.

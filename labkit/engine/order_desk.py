@@ -16,7 +16,8 @@ from labkit.domain.clock import MINUTE_MS, Clock
 from labkit.domain.commands import Command, PlaceOrder, SettleDoubt
 from labkit.domain.orders import IntentState, OrderIntent
 from labkit.domain.symbol_rules import MARGIN_ASSET
-from labkit.engine.engine import Engine, IntentRecord
+from labkit.engine.books import IntentRecord
+from labkit.engine.engine import Engine
 from labkit.errors import (
     BreakerOpen,
     ExchangeError,
