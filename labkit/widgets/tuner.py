@@ -59,6 +59,8 @@ class Tuner(PageWidget):
     """The settings there are, what they are compared with, and what can be done here."""
     values = traitlets.Dict().tag(sync=True)
     """The settings as they stand."""
+    move: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    """The page and the number of the latest move in `values`, by which a page knows an answer to an older one."""
 
     def __init__(
         self,
@@ -158,19 +160,21 @@ class Tuner(PageWidget):
                     self._show(self._last)
             case {"kind": "news"} if self._lab:
                 threading.Thread(target=self._follow_the_lab, name="labkit tuner news", daemon=True).start()
-            case {"kind": "set", "values": dict(values), "preview": bool(preview)}:
-                self._set(values, preview)
+            case {"kind": "set", "values": dict(values), "preview": bool(preview), "move": [str(page), int(number)]}:
+                self._set(values, preview, [page, number])
             case {"kind": "wish"}:
                 threading.Thread(target=self._fulfil, args=(content,), name="labkit tuner wish", daemon=True).start()
 
-    def _set(self, values: dict[str, Any], preview: bool) -> None:
+    def _set(self, values: dict[str, Any], preview: bool, move: list[str | int]) -> None:
         whole = {setting.key for setting in trader_settings() if setting.whole}
         known = {
             name: round(value) if name in whole else float(value)
             for name, value in values.items()
             if name in self.values and isinstance(value, int | float)
         }
-        self.values = {**self.values, **known}
+        with self.hold_sync():
+            self.values = {**self.values, **known}
+            self.move = move
         self._runs.ask(self.changes(), preview=preview)
 
     def _fulfil(self, content: dict[str, Any]) -> None:

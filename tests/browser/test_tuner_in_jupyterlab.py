@@ -72,6 +72,41 @@ def test_the_tuner_fits_the_page(notebook: Any, theme: str, width: int) -> None:
     assert overflow == 0
 
 
+def test_the_keyboard_moves_a_slider_a_step_and_a_number_is_typed(notebook: Any) -> None:
+    notebook.page.set_viewport_size({"width": 1380, "height": 1100})
+    set_slider(notebook, 1.6, "change")
+    slider = notebook.page.locator(SLIDER)
+    slider.focus()
+    notebook.page.keyboard.press("ArrowRight")
+    assert slider.evaluate("node => node.valueAsNumber") == pytest.approx(1.65)
+    field = notebook.page.locator("#labkit-tuner-barrier_sigmas")
+    field.select_text()
+    field.press_sequentially("1.6", delay=100)
+    field.press("Enter")
+    assert slider.evaluate("node => node.valueAsNumber") == pytest.approx(1.6)
+
+
+# Two moves, the second before the kernel has heard of the first; then what the slider shows at every picture drawn.
+MOVE_TWICE_AND_WATCH = """async selector => {
+    const slider = document.querySelector(selector);
+    for (const value of [1.2, 1.3]) {
+        slider.value = value;
+        slider.dispatchEvent(new Event("change", { bubbles: true }));
+    }
+    const seen = new Set();
+    for (let until = performance.now() + 3000; performance.now() < until;) {
+        seen.add(slider.valueAsNumber);
+        await new Promise(requestAnimationFrame);
+    }
+    return [...seen];
+}"""
+
+
+def test_an_answer_to_an_older_move_does_not_pull_the_slider_back(notebook: Any) -> None:
+    assert notebook.page.evaluate(MOVE_TWICE_AND_WATCH, SLIDER) == [1.3]
+    set_slider(notebook, 1.6, "change")
+
+
 def test_a_slider_answers_while_a_cell_is_busy(notebook: Any) -> None:
     notebook.start_cell(6)
     notebook.page.wait_for_timeout(500)

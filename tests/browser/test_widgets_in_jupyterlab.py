@@ -76,6 +76,35 @@ def test_the_monitor_is_not_called_stale_while_a_cell_sleeps(notebook: Any) -> N
     assert not notebook.page.locator(".labkit-stale:visible").count()
 
 
+CELLS = "() => window.jupyterapp.shell.currentWidget.content.widgets.length"
+IS_SAVED = "() => !window.jupyterapp.shell.currentWidget.context.model.dirty"
+
+
+def test_a_plain_key_pressed_at_a_button_does_nothing_to_the_cells(notebook: Any) -> None:
+    page = notebook.page
+    cells = page.evaluate(CELLS)
+    page.locator(".labkit-positions .labkit-choose").first.focus()
+    page.keyboard.press("b")
+    assert page.evaluate(CELLS) == cells
+    # The control: at a cell the same key adds one.
+    notebook.execute("notebook:enter-command-mode")
+    page.locator(".jp-Notebook .jp-Cell").last.focus()
+    page.keyboard.press("b")
+    assert page.evaluate(CELLS) == cells + 1
+    page.keyboard.press("d")
+    page.keyboard.press("d")
+    assert page.evaluate(CELLS) == cells
+
+
+def test_jupyterlabs_own_shortcuts_work_with_a_button_in_focus(notebook: Any) -> None:
+    page = notebook.page
+    page.evaluate("() => { window.jupyterapp.shell.currentWidget.context.model.dirty = true; }")
+    page.locator(".labkit-positions .labkit-choose").first.focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Control+s")
+    page.wait_for_function(IS_SAVED)
+
+
 @pytest.mark.parametrize(("theme", "width"), [("Light", 1380), ("Dark", 1380), ("Light", 760), ("Dark", 760)])
 def test_the_widgets_fit_the_page_and_keep_their_buttons_in_reach(notebook: Any, theme: str, width: int) -> None:
     notebook.page.set_viewport_size({"width": width, "height": 1000})

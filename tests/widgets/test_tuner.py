@@ -95,7 +95,7 @@ def answer_to(widget: Any, **wish: Any) -> Any:
 def set_to(widget: Any, preview: bool = False, **values: float) -> Any:
     """Move sliders and wait for what it came to."""
     widget.comm.sent.clear()
-    widget.comm.say({"kind": "set", "values": values, "preview": preview})
+    widget.comm.say({"kind": "set", "values": values, "preview": preview, "move": ["a page", 1]})
     return until(widget, "look")
 
 

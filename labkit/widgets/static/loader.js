@@ -1,6 +1,21 @@
 // Browsers keep a module for as long as the page lives, and to anywidget every widget is a module of its own. What it
 // imports are these few lines; the widget's code comes as a trait, and each text is imported once a page.
-const imported = (globalThis.labkitWidgets ??= new Map());
+const imported = (globalThis.labkitWidgets ??= startPage());
+
+function startPage() {
+  // JupyterLab takes plain keys for the cells (arrows walk, D D deletes) unless the focused element itself says no. They
+  // belong to the control that has the focus; what is pressed with Ctrl or Alt, and Shift-Enter, goes on to JupyterLab.
+  window.addEventListener(
+    "keydown",
+    ({ target, key, shiftKey, ctrlKey, altKey, metaKey }) => {
+      if (!target.closest?.(".labkit")) return;
+      const forJupyter = ctrlKey || altKey || metaKey || (shiftKey && key === "Enter");
+      target.toggleAttribute("data-lm-suppress-shortcuts", !forJupyter);
+    },
+    true,
+  );
+  return new Map();
+}
 
 function importOnce(code) {
   if (!imported.has(code)) {

@@ -167,16 +167,13 @@ function buildChart(feed, onMove, onDraft) {
     const direction = { ArrowUp: 1, ArrowDown: -1 }[event.key];
     if (direction && !shown.edit.closing) {
       event.preventDefault();
-      event.stopPropagation();
       const step = shown.edit.key_step * (event.shiftKey ? 10 : 1) * direction;
       const price = draft?.key === key ? draft.price : shown.levels.find((level) => level.key === key).price;
       setDraft(key, snapped(price + step), draft?.scale);
     } else if (event.key === "Enter" && draft) {
       event.preventDefault();
-      event.stopPropagation();
       confirm();
     } else if (event.key === "Escape" && draft) {
-      event.stopPropagation();
       cancel();
     }
   }

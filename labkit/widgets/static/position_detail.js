@@ -119,7 +119,6 @@ function buildExitField(key, label, move) {
     button.hidden = !dirty;
   });
   input.addEventListener("keydown", (event) => {
-    event.stopPropagation(); // the notebook has shortcuts of its own
     if (event.key === "Enter") ask();
     if (event.key === "Escape") settle(told);
   });
@@ -160,7 +159,6 @@ function buildEdits(feed, say) {
   undo.addEventListener("click", () => ask({ wish: "undo_move" }, `${edit.symbol}: the last move is undone.`));
 
   const quantity = h("input", { type: "text", inputmode: "decimal", class: "labkit-field labkit-quantity-field", "aria-label": "Quantity to close, in base asset", placeholder: "quantity", autocomplete: "off" });
-  quantity.addEventListener("keydown", (event) => event.stopPropagation());
   const shares = [25, 50, 100].map((percent) =>
     buildArmedButton(
       `${percent} %`,
@@ -244,7 +242,6 @@ function buildRehearsal(feed, say) {
     for (const { button, sign } of ways) setAttribute(button, "aria-pressed", String(Math.sign(percent) === sign));
   }
   range.addEventListener("input", () => ask(sign * Number(range.value)));
-  range.addEventListener("keydown", (event) => event.stopPropagation());
   return {
     node: h(
       "section",

@@ -190,9 +190,7 @@ export default widgetOf((feed, el) => {
   const markChosen = () => rows.forEach((entry, key) => entry.mark(key === (wanted ?? feed.sections.chosen)));
   body.addEventListener("keydown", (event) => {
     const direction = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (event.target.className !== "labkit-choose") return;
-    event.stopPropagation(); // the notebook has shortcuts of its own
-    if (!direction) return;
+    if (event.target.className !== "labkit-choose" || !direction) return;
     event.preventDefault();
     const keys = feed.sections.positions.map((row) => row.key);
     const next = keys[keys.indexOf(event.target.textContent) + direction];

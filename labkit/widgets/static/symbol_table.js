@@ -134,7 +134,7 @@ function buildSymbolTable(feed) {
   const count = h("span", { class: "labkit-muted", role: "status" });
   const toolbar = h(
     "div",
-    { class: "labkit-tools", role: "search", "data-lm-suppress-shortcuts": "true" },
+    { class: "labkit-tools", role: "search" },
     search,
     toggle("held", "Only held", "Symbols with an open position"),
     toggle("stale", "Only stale", "Symbols whose quote is too old to decide on"),
@@ -169,7 +169,7 @@ function buildSymbolTable(feed) {
   const body = h("tbody");
   const table = h("table", { class: "labkit-table labkit-symbols", "aria-label": "Live prices" }, h("thead", {}, h("tr", {}, ...heads)), aside(above), body, aside(below));
   // The keys that scroll are the box's own, not the notebook's, while it has the focus.
-  const box = h("div", { class: "labkit-scroll labkit-box", tabindex: "0", role: "region", "aria-label": "Live prices", "data-lm-suppress-shortcuts": "true" }, table);
+  const box = h("div", { class: "labkit-scroll labkit-box", tabindex: "0", role: "region", "aria-label": "Live prices" }, table);
   const nothing = h("p", { class: "labkit-nothing", hidden: "" }, "No symbol is like that at the moment.");
   box.style.maxHeight = `${(ROWS_IN_SIGHT + 1) * ROW_HEIGHT + 6}px`;
   let scrolled = false;

@@ -19,17 +19,24 @@ function buildSetting(setting, moved) {
     reset,
   );
   let back = setting.default;
+  let text = "";
   const take = (value, preview) => Number.isFinite(value) && moved(setting.key, value, preview);
   range.addEventListener("input", () => take(range.valueAsNumber, true));
   range.addEventListener("change", () => take(range.valueAsNumber, false));
-  field.addEventListener("change", () => take(field.valueAsNumber, false));
+  const typed = () => field.value !== text && take(field.valueAsNumber, false);
+  field.addEventListener("change", typed);
+  // JupyterLab keeps Enter from the fields inside a cell, and with it the change that Enter makes.
+  field.addEventListener("keydown", (event) => event.key === "Enter" && typed());
+  field.addEventListener("blur", () => (field.value = text));
   reset.addEventListener("click", () => take(back, false));
   return {
     node,
     show(value, running) {
       back = running;
       if (document.activeElement !== range || range.valueAsNumber !== value) range.value = value;
-      field.value = Number(value.toPrecision(6));
+      text = String(Number(value.toPrecision(6)));
+      // A run that ends meanwhile must not take away what is being typed.
+      if (document.activeElement !== field) field.value = text;
       const differs = value !== running;
       setAttribute(node, "data-differs", differs ? "yes" : "");
       reset.style.visibility = differs ? "visible" : "hidden";
@@ -44,6 +51,8 @@ function render({ model, el }) {
   let values = { ...model.get("values") };
   let asked = 0; // page time of the move that waits for its picture
   let dragging = false;
+  const page = Math.random().toString(36).slice(2);
+  let moves = 0;
 
   const state = h("span", { class: "labkit-badge", role: "status", "data-part": "span" }, "first run…");
   const running = h("span", { class: "labkit-state", "data-tone": "warn" }, "running…");
@@ -68,8 +77,7 @@ function render({ model, el }) {
   const apply = button("Apply", "apply");
   const root = h(
     "div",
-    // Arrows move sliders here; JupyterLab would take them for a walk through the cells.
-    { class: "labkit labkit-tuner", "data-lm-suppress-shortcuts": "true" },
+    { class: "labkit labkit-tuner" },
     h("div", { class: "labkit-head" }, h("span", { class: "labkit-title" }, "Tuner"), state, running, looks),
     span,
     h(
@@ -88,7 +96,8 @@ function render({ model, el }) {
   const ask = (preview) => {
     running.hidden = false;
     asked ||= performance.now();
-    model.send({ kind: "set", values, preview });
+    moves += 1;
+    model.send({ kind: "set", values, preview, move: [page, moves] });
   };
   // While dragging: one request a frame at most; the newest wins anyway.
   let waiting = false;
@@ -124,9 +133,10 @@ function render({ model, el }) {
     setText(challenger, now.challenge && `${now.challenge[0].toUpperCase()}${now.challenge.slice(1)}.`);
   }
 
-  // What another page, or the lab, has set meanwhile; never under the hand that drags.
+  // What another page, or the lab, has set meanwhile; never under the hand that drags, nor what this hand has left since.
   function adopt() {
-    if (dragging || asked) return;
+    const [mover, number] = model.get("move");
+    if (dragging || (mover === page && number !== moves)) return;
     values = { ...model.get("values") };
     showValues();
   }
@@ -174,7 +184,9 @@ function render({ model, el }) {
     setText(message, text);
     setTone(message, tone);
   }
-  save.addEventListener("click", () => model.send({ kind: "wish", wish: "save", name: name.value.trim() }));
+  const saveIt = () => model.send({ kind: "wish", wish: "save", name: name.value.trim() });
+  save.addEventListener("click", saveIt);
+  name.addEventListener("keydown", (event) => event.key === "Enter" && saveIt());
   challenge.addEventListener("click", () => model.send({ kind: "wish", wish: "challenge" }));
   reset.addEventListener("click", () => {
     values = { ...panel().running };
