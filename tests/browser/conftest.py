@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,9 @@ class Notebook:
         )
         return running
 
-    def kill_the_kernel(self) -> None:
-        """End the kernel without a word, by its process id."""
-        pid = self.page.evaluate(
+    def kernel_pid(self) -> int:
+        """The process that runs the cells."""
+        pid: int = self.page.evaluate(
             """async () => {
                 const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
                 const ask = { pid: "__import__('os').getpid()" };
@@ -92,7 +93,21 @@ class Notebook:
                 return Number(reply.content.user_expressions.pid.data['text/plain']);
             }"""
         )
-        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def kill_the_kernel(self) -> None:
+        """End the kernel without a word."""
+        os.kill(self.kernel_pid(), signal.SIGKILL)
+
+    @contextmanager
+    def kernel_held_up(self) -> Iterator[None]:
+        """The kernel computes nothing and answers nobody, as when a cell keeps even its other threads waiting."""
+        pid = self.kernel_pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def photograph(self, name: str, selector: str | None = None) -> None:
         ARTIFACTS.mkdir(exist_ok=True)
