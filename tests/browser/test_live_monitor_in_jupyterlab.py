@@ -138,6 +138,28 @@ def test_400_symbols_fit_the_page(notebook: Any, page: Any, theme: str, width: i
     assert page.evaluate(OVERFLOW) == [0, 0]
 
 
+CUT = """() => [...document.querySelectorAll(".labkit-symbols th, .labkit-symbols td")]
+    .filter(cell => cell.offsetWidth && cell.scrollWidth > cell.clientWidth).map(cell => cell.textContent)"""
+
+
+def test_beside_the_file_browser_of_an_ordinary_screen_all_columns_stand_uncut(notebook: Any, page: Any) -> None:
+    page.set_viewport_size({"width": 1380, "height": 1000})
+    page.wait_for_timeout(500)
+    heads = page.locator(".labkit-symbols thead th")
+    assert [head.is_visible() for head in heads.all()] == [True] * 11
+    assert page.evaluate(CUT) == []
+
+
+def test_where_columns_are_left_out_the_row_tells_them(notebook: Any, page: Any) -> None:
+    page.set_viewport_size({"width": 760, "height": 1000})
+    page.wait_for_timeout(500)
+    assert not page.locator(".labkit-symbols thead .labkit-mark").is_visible()
+    row = page.locator(ROWS).first
+    mark = row.locator("[data-cell=mark]").text_content()
+    assert f"mark {mark}, " in row.locator("th").get_attribute("title")
+    assert "due in " in row.locator("th").get_attribute("title")
+
+
 def test_a_second_browser_shows_the_same_run(notebook: Any, open_notebook: Callable[[str], Any]) -> None:
     notebook.execute("docmanager:save")
     notebook.page.wait_for_timeout(1_500)

@@ -43,10 +43,11 @@ function buildSymbolRow(feed, line) {
   const liquidity = h("span", { class: "labkit-bar", role: "img" }, bar);
   const spark = buildSparkline(feed, line.key);
   const held = h("span", { class: "labkit-side labkit-held-side" });
+  const head = h("th", { scope: "row" }, line.key, held);
   const node = h(
     "tr",
     { "data-symbol": line.key },
-    h("th", { scope: "row" }, line.key, held),
+    head,
     h("td", { class: "labkit-spark-cell" }, spark.node),
     bid,
     ask,
@@ -80,7 +81,10 @@ function buildSymbolRow(feed, line) {
     },
     tick(row) {
       setText(age, row.quoted_ms === null ? "–" : durationText(feed.ageMs(row.quoted_ms)));
-      setText(due, row.next_funding_ms === null ? "–" : durationText(Math.max(0, row.next_funding_ms - feed.marketNow())));
+      const dueIn = row.next_funding_ms === null ? "–" : durationText(Math.max(0, row.next_funding_ms - feed.marketNow()));
+      setText(due, dueIn);
+      // A narrow page leaves columns out; the row still tells them.
+      setAttribute(head, "title", `mark ${row.mark}, spread ${row.spread} bp, funding ${row.funding} due in ${dueIn}, 24 h ${row.change}`);
     },
   };
 }
