@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import random
+import resource
 import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labkit.errors import AlreadyRunning, LedgerDamaged, LedgerError
-from labkit.store.journal import APPLICATION_ID, GENESIS, Journal, Record, anchor_path
+from labkit.errors import AlreadyRunning, ConfigError, LedgerDamaged, LedgerError
+from labkit.store.journal import APPLICATION_ID, GENESIS, Journal, Record, anchor_path, is_begun
 from labkit.store.run_lock import Owner, RunLock
 
 
@@ -184,6 +186,7 @@ def test_no_flipped_bit_is_ever_shown_as_truth(tmp_path_factory: pytest.TempPath
 
 WRITER = """
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from labkit.store.journal import Journal, Record
 journal = Journal.open(Path(sys.argv[1]))
@@ -269,3 +272,58 @@ def records_without_the_log(path: Path) -> int:
         return 0
     finally:
         connection.close()
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[], None]]:
+    """Call it and no file can grow any more; all is well again after the test, or once it is called a second time."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def switch() -> None:
+        full = resource.getrlimit(resource.RLIMIT_FSIZE) == before
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]) if full else before)
+
+    yield switch
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_journal_on_a_full_disk_is_closed_all_the_same_and_keeps_what_it_holds(
+    path: Path, full_disk: Callable[[], None]
+) -> None:
+    journal = Journal.open(path)
+    journal.append(some_records(5))
+    full_disk()
+    with pytest.raises(LedgerError, match=r"cannot write .*ledger\.sqlite"):
+        journal.append(some_records(5, start=5))
+    with pytest.raises(LedgerError, match=r"cannot write .*ledger\.anchor"):
+        journal.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        list(journal.read())
+    journal.close()
+    full_disk()
+    again = Journal.open(path)
+    assert [record.key for record in again.read()] == [f"key-{n}" for n in range(5)]
+    again.append(some_records(5, start=5))
+    again.close()
+
+
+def test_a_journal_that_could_not_be_created_for_want_of_room_is_not_called_damaged_and_is_created_later(
+    path: Path, full_disk: Callable[[], None]
+) -> None:
+    full_disk()
+    with pytest.raises(LedgerError, match="cannot write") as raised:
+        Journal.open(path)
+    assert not isinstance(raised.value, LedgerDamaged)
+    full_disk()
+    assert path.exists()
+    assert not is_begun(path)
+    Journal.open(path).close()
+    assert is_begun(path)
+
+
+def test_a_folder_on_a_full_disk_is_not_kept_locked(tmp_path: Path, full_disk: Callable[[], None]) -> None:
+    full_disk()
+    with pytest.raises(ConfigError, match=r"cannot keep state in .*; data_dir=\.\.\. chooses another folder"):
+        RunLock.acquire(tmp_path, Owner(4711, "2026-01-05T00:00:00Z", "here"))
+    full_disk()
+    RunLock.acquire(tmp_path, Owner(4712, "later", "here")).release()
