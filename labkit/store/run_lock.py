@@ -54,9 +54,12 @@ class RunLock:
                 holder = msgspec.json.decode(text, type=Owner)
             except msgspec.DecodeError:
                 holder = Owner(0, "an unknown time", "")
+            here = holder.pid == os.getpid()
             raise AlreadyRunning(
-                f"another labkit engine (process {holder.pid}, started {holder.started_at}) owns {folder}; "
-                "stop it, attach to it from its own notebook, or choose another data folder",
+                f"another labkit engine ({'in this very process' if here else f'process {holder.pid}'}, started "
+                f"{holder.started_at}) owns {folder}; "
+                + ("labkit.start() gives it" if here else "stop it, or attach to it from its own notebook")
+                + ", or choose another data folder with data_dir=...",
                 pid=holder.pid or None,
                 started_at=holder.started_at,
             ) from None

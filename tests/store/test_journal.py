@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import signal
@@ -214,6 +215,20 @@ def test_every_acknowledged_record_survives_sigkill(path: Path) -> None:
         journal = Journal.open(path)
         assert journal.sequence >= acknowledged
         journal.close()
+
+
+@pytest.mark.parametrize(
+    ("pid", "said"),
+    [
+        (4711, r"\(process 4711, .*stop it, or attach to it from its own notebook, or choose another data folder"),
+        (os.getpid(), r"\(in this very process, .*labkit\.start\(\) gives it, or choose another data folder"),
+    ],
+)
+def test_a_second_owner_is_told_what_to_do_here_and_elsewhere(tmp_path: Path, pid: int, said: str) -> None:
+    lock = RunLock.acquire(tmp_path, Owner(pid, "2026-01-05T00:00:00Z", "here"))
+    with pytest.raises(AlreadyRunning, match=said):
+        RunLock.acquire(tmp_path, Owner(4712, "later", "here"))
+    lock.release()
 
 
 def test_a_second_owner_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
