@@ -7,6 +7,7 @@ stack. In process (virtual time): the same bytes are handed over directly, on a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from datetime import UTC, datetime
@@ -109,23 +110,26 @@ class Assembly:
 
     async def stop(self, reason: str = "asked to") -> None:
         """Stop trading, then the exchange; seal both books and give the folder free. Twice is harmless."""
-        try:
-            await self.scheduler.stop(reason)
-            await self.scheduler.binance_client.close()
-        finally:
+        # From the last line up; what fails keeps nothing above it from being done.
+        async with contextlib.AsyncExitStack() as ending:
+            ending.callback(self._lock.release)
+            ending.push_async_callback(self._stop_exchange)
             if self._feed is not None:
-                await self._feed.close()
-            if isinstance(self.exchange, PaperExchange):
-                await self.exchange.stop()
-            else:
-                if self._market:
-                    self._market.cancel()
-                    await asyncio.gather(self._market, return_exceptions=True)
-                self.exchange.venue.close()
-            if self._venue_journal is not None:
-                self._venue_journal.close()
-                self._venue_journal = None
-            self._lock.release()
+                ending.push_async_callback(self._feed.close)
+            ending.push_async_callback(self.scheduler.binance_client.close)
+            await self.scheduler.stop(reason)
+
+    async def _stop_exchange(self) -> None:
+        if isinstance(self.exchange, PaperExchange):
+            await self.exchange.stop()
+        else:
+            if self._market:
+                self._market.cancel()
+                await asyncio.gather(self._market, return_exceptions=True)
+            self.exchange.venue.close()
+        if self._venue_journal is not None:
+            journal, self._venue_journal = self._venue_journal, None
+            journal.close()
 
 
 class _OpenFeed(msgspec.Struct):

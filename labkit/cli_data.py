@@ -17,7 +17,8 @@ from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.intervals import INTERVALS
 from labkit.domain.moments import moment_ms, moment_text
 from labkit.edge.progress import progress_bar
-from labkit.errors import ConfigError, DataFileError
+from labkit.errors import ArchiveUnreachable, ConfigError, DataFileError, ExchangeUnavailable, LabkitError
+from labkit.exchange.hosts import PRODUCTION_REST
 from labkit.market.bulk_files import PUBLIC_ARCHIVE, Archive, ArchiveFolder, ArchiveHttp
 from labkit.market.data_service import DataService
 from labkit.market.history_kinds import KINDS, Series
@@ -161,12 +162,28 @@ async def _pull_all(
             )
             for series in wanted
         ]
+    except ArchiveUnreachable as error:
+        raise _no_answer(
+            options.archive, error, "--archive names another place, --from exchange asks without"
+        ) from error
+    except ExchangeUnavailable as error:
+        if error.http_status:
+            raise
+        where = options.exchange or PRODUCTION_REST
+        raise _no_answer(where, error, "--exchange names another place, --from archive asks without") from error
     finally:
         if archive is not None:
             await archive.close()
         if client is not None:
             await client.close()
     return reports
+
+
+def _no_answer(where: str, error: LabkitError, elsewhere: str) -> LabkitError:
+    return LabkitError(
+        f"{where} gives no answer: is this machine on the network? What has been pulled is kept, and the same command "
+        f"goes on from there; {elsewhere} ({error})"
+    )
 
 
 def _archive(where: str) -> Archive:
@@ -181,7 +198,6 @@ def _archive(where: str) -> Archive:
 
 def _client(address: str | None) -> BinanceClient:
     from labkit.exchange.binance_client import BinanceClient
-    from labkit.exchange.hosts import PRODUCTION_REST
 
     return BinanceClient(base_url=address or PRODUCTION_REST)
 

@@ -45,7 +45,7 @@ def the_lab() -> Lab:
         raise ConfigError("no lab runs in this kernel: %lab starts one")
     if len(labs) > 1:
         folders = ", ".join(str(lab.folder) for lab in labs)
-        raise ConfigError(f"more than one lab runs here ({folders}): ask the one you mean, e.g. lab.why('BTCUSDT')")
+        raise ConfigError(f"more than one lab runs here ({folders}): ask one by its variable, e.g. lab.report()")
     return labs[0]
 
 

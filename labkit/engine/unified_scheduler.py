@@ -210,7 +210,7 @@ class UnifiedScheduler:
         """
         if self.state in ("starting", "warming_up", "running"):
             return
-        self.state, self.state_detail = "starting", "reading the ledger"
+        self.state, self.state_detail, self.failure = "starting", "reading the ledger", None
         try:
             await self._start()
         except BaseException as error:
@@ -313,14 +313,16 @@ class UnifiedScheduler:
             return
         failed = self.state == "failed"
         self.state = "stopping"
-        if self._engine is not None and self._ledger is not None and not failed:
-            if self.self_learning_trader.last_open_time_ms:
-                self._note_learning()
-                self._note_feed()
-                self._checkpoint()
-            self.submit(ev.EngineStopped(time_ms=self.clock.now_ms(), reason=reason))
-        await self._wind_down()
-        self.state = "failed" if failed else "stopped"
+        try:
+            if self._engine is not None and self._ledger is not None and not failed:
+                if self.self_learning_trader.last_open_time_ms:
+                    self._note_learning()
+                    self._note_feed()
+                    self._checkpoint()
+                self.submit(ev.EngineStopped(time_ms=self.clock.now_ms(), reason=reason))
+        finally:
+            await self._wind_down()
+            self.state = "stopped" if self.failure is None else "failed"
 
     async def _wind_down(self) -> None:
         current = asyncio.current_task()
@@ -335,7 +337,12 @@ class UnifiedScheduler:
             await self._desk.close()
         await self.websocket_monitor.stop()
         if self._ledger:
-            self._ledger.close()
+            try:
+                self._ledger.close()
+            except LedgerError:
+                # An engine that failed has told of it; a disk that does not take the seal is no news then.
+                if self.failure is None:
+                    raise
 
     # -- loops -------------------------------------------------------------------------------------------------
 

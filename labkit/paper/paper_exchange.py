@@ -18,7 +18,7 @@ from labkit.paper.server import HOST, ExchangeServer
 from labkit.paper.venue import Venue
 from labkit.paper.venue_records import JournalEntry
 from labkit.paper.weather.script import find_script
-from labkit.store.journal import Journal, Record
+from labkit.store.journal import Journal, Record, is_begun
 
 JOURNAL_NAME = "paper_exchange.db"
 
@@ -47,7 +47,7 @@ class StoredVenueJournal:
 
 def resume_ms(source: MarketSource, data_dir: Path | None) -> int:
     """The market moment a venue on this data folder will start at: where its journal ends, or the market starts."""
-    if data_dir is None or not (data_dir / JOURNAL_NAME).exists():
+    if data_dir is None or not is_begun(data_dir / JOURNAL_NAME):
         return source.start_ms
     journal = Journal.open(data_dir / JOURNAL_NAME, read_only=True)
     try:

@@ -34,6 +34,9 @@ ANCHOR_EVERY = 100
 
 GENESIS = "0" * 64
 
+REFUSED_BY_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
+"""SQLite's primary codes for a disk that is full, broken or read-only: nothing is wrong with what is stored."""
+
 
 class Record(msgspec.Struct, frozen=True):
     """What a caller appends. `key` is the natural identity of the event within the journal."""
@@ -87,6 +90,7 @@ class Journal:
         self._connection = connection
         self._path = path
         self._read_only = read_only
+        self._closed = False
         self._sequence = 0
         self._hash = GENESIS
         self._epoch = 0
@@ -106,7 +110,7 @@ class Journal:
         """
         if read_only and not path.exists():
             raise LedgerError(f"no ledger at {path}: run a lab with this data folder first")
-        is_new = not path.exists() or (not read_only and _is_unfinished(path))
+        is_new = not is_begun(path) and not read_only
         try:
             if read_only:
                 connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
@@ -122,6 +126,8 @@ class Journal:
             journal._verify()
         except sqlite3.DatabaseError as error:
             connection.close()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in REFUSED_BY_THE_DISK:
+                raise LedgerError(f"cannot write {path}: {error}") from error
             raise LedgerDamaged(f"{path} is not a readable ledger: {error}") from error
         except BaseException:
             connection.close()
@@ -210,7 +216,17 @@ class Journal:
             raise LedgerError(f"cannot read {self._path}: {error}") from error
 
     def write_anchor(self) -> None:
-        """Replace the anchor file atomically: temporary file, flush, rename, flush of the folder."""
+        """Replace the anchor file atomically: temporary file, flush, rename, flush of the folder.
+
+        Raises:
+            LedgerError: the disk does not take it; the anchor that was there stands.
+        """
+        try:
+            self._write_anchor()
+        except (OSError, sqlite3.Error) as error:
+            raise LedgerError(f"cannot write {anchor_path(self._path)}: {error}") from error
+
+    def _write_anchor(self) -> None:
         if not self._flushed:
             # The anchor must never know of more than a power cut would leave.
             self._flush_commits(True)
@@ -232,9 +248,19 @@ class Journal:
         self._anchored = self._sequence
 
     def close(self) -> None:
-        if not self._read_only and self._anchored != self._sequence:
-            self.write_anchor()
-        self._connection.close()
+        """Seal and close; closing twice is harmless.
+
+        Raises:
+            LedgerError: the seal cannot be written; the journal is closed all the same, and what it holds is kept.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if not self._read_only and self._anchored != self._sequence:
+                self.write_anchor()
+        finally:
+            self._connection.close()
 
     def _prepare(self, *, is_new: bool) -> None:
         execute = self._connection.execute
@@ -324,19 +350,21 @@ class Journal:
             raise LedgerDamaged(f"{path} cannot be read: {error}") from error
 
 
-def _is_unfinished(path: Path) -> bool:
-    """True if a process died while it created this journal: no anchor yet, and nothing in it that could be lost."""
-    if anchor_path(path).exists():
+def is_begun(path: Path) -> bool:
+    """False if there is no journal, or one whose creation broke off: no anchor yet, and nothing in it to be lost."""
+    if not path.exists():
         return False
+    if anchor_path(path).exists():
+        return True
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         empty = tables == ["records"] and connection.execute("SELECT count(*) FROM records").fetchone()[0] == 0
     except sqlite3.DatabaseError:
-        return False
+        return True
     finally:
         connection.close()
-    return not tables or empty
+    return bool(tables) and not empty
 
 
 def anchor_path(journal_path: Path) -> Path:

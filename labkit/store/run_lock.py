@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -33,7 +34,7 @@ class RunLock:
 
         Raises:
             AlreadyRunning: another process (or this one, a second time) holds it; names the owner.
-        ConfigError: the folder cannot be made or written.
+            ConfigError: the folder cannot be made or written, or its disk is full.
         """
         path = folder / "lock"
         try:
@@ -42,9 +43,7 @@ class RunLock:
             file = open(path, "ab+")  # noqa: SIM115 - held open for the life of the lock
             os.chmod(path, 0o600)
         except OSError as error:
-            raise ConfigError(
-                f"setting data_dir: cannot keep state in {folder}: {error.strerror}", field="data_dir"
-            ) from error
+            raise _unusable(folder, error) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -55,16 +54,33 @@ class RunLock:
                 holder = msgspec.json.decode(text, type=Owner)
             except msgspec.DecodeError:
                 holder = Owner(0, "an unknown time", "")
+            here = holder.pid == os.getpid()
             raise AlreadyRunning(
-                f"another labkit engine (process {holder.pid}, started {holder.started_at}) owns {folder}; "
-                "stop it, attach to it from its own notebook, or choose another data folder",
+                f"another labkit engine ({'in this very process' if here else f'process {holder.pid}'}, started "
+                f"{holder.started_at}) owns {folder}; "
+                + ("labkit.start() gives it" if here else "stop it, or attach to it from its own notebook")
+                + ", or choose another data folder with data_dir=...",
                 pid=holder.pid or None,
                 started_at=holder.started_at,
             ) from None
-        file.truncate(0)
-        file.write(msgspec.json.encode(owner))
-        file.flush()
-        return cls(file, path)
+        lock = cls(file, path)
+        try:
+            file.truncate(0)
+            file.write(msgspec.json.encode(owner))
+            file.flush()
+        except OSError as error:
+            lock.release()
+            raise _unusable(folder, error) from error
+        return lock
 
     def release(self) -> None:
-        self._file.close()
+        # What a full disk did not take is tried once more by the close, which closes all the same.
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def _unusable(folder: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"setting data_dir: cannot keep state in {folder}: {error.strerror}; data_dir=... chooses another folder",
+        field="data_dir",
+    )

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from labkit.config import RiskConfig, TraderConfig, to_plain
+from labkit.config import Config, RiskConfig, TraderConfig, change_config
 from labkit.domain.clock import DAY_MS
 from labkit.domain.decisions import Action, Decision
 from labkit.domain.events import ShadowOrder
@@ -213,10 +213,7 @@ def changed_settings(champion: TraderConfig, changes: Mapping[str, Any]) -> Trad
                 "labkit.backtest tries it on history",
                 field=f"trader.{name}",
             )
-    try:
-        challenger = msgspec.convert({**to_plain(champion), **changes}, TraderConfig, strict=False)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"setting trader: {error}", field="trader") from error
+    challenger = change_config(Config(trader=champion), {"trader": changes}).trader
     if challenger == champion:
         raise ConfigError("a challenger must change something: these are the running settings", field="trader")
     return challenger

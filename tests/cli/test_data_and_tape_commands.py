@@ -117,6 +117,18 @@ def test_a_mistake_is_one_clear_line_and_nothing_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("source", ["both", "exchange", "archive"])
+def test_a_pull_without_a_network_names_the_place_that_gave_no_answer_and_what_to_do(
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nobody = "http://127.0.0.1:9"
+    places = ["--from", source, "--exchange", nobody, "--archive", nobody, "--lake", str(tmp_path)]
+    assert main(["data", "pull", "BTCUSDT", "--start", "2024-01-01", "--end", "2024-02-01", *places]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"labkit: {nobody} gives no answer: is this machine on the network?")
+    assert "the same command goes on from there" in line
+
+
 def test_tapes_are_listed_cut_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tape(tmp_path / "a.raw.gz")
     assert main(["tape", "ls", str(tmp_path)]) == 0

@@ -190,7 +190,7 @@ def test_a_challenger_that_is_no_better_is_refused_and_looked_at_again_only_when
         pytest.param({}, "must change something", id="nothing"),
         pytest.param({"cost_margin": TraderConfig().cost_margin}, "must change something", id="the same"),
         pytest.param({"horizon_minutes": 60}, "horizon_minutes.*what is learned", id="what is learned"),
-        pytest.param({"cost_margins": 0.5}, "cost_margins", id="unknown"),
+        pytest.param({"cost_margins": 0.5}, r"did you mean 'trader\.cost_margin'", id="unknown"),
         pytest.param({"kelly_fraction": 7}, "kelly_fraction", id="out of range"),
     ],
 )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import random
+import resource
 import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labkit.errors import AlreadyRunning, LedgerDamaged, LedgerError
-from labkit.store.journal import APPLICATION_ID, GENESIS, Journal, Record, anchor_path
+from labkit.errors import AlreadyRunning, ConfigError, LedgerDamaged, LedgerError
+from labkit.store.journal import APPLICATION_ID, GENESIS, Journal, Record, anchor_path, is_begun
 from labkit.store.run_lock import Owner, RunLock
 
 
@@ -184,6 +187,7 @@ def test_no_flipped_bit_is_ever_shown_as_truth(tmp_path_factory: pytest.TempPath
 
 WRITER = """
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from labkit.store.journal import Journal, Record
 journal = Journal.open(Path(sys.argv[1]))
@@ -211,6 +215,20 @@ def test_every_acknowledged_record_survives_sigkill(path: Path) -> None:
         journal = Journal.open(path)
         assert journal.sequence >= acknowledged
         journal.close()
+
+
+@pytest.mark.parametrize(
+    ("pid", "said"),
+    [
+        (4711, r"\(process 4711, .*stop it, or attach to it from its own notebook, or choose another data folder"),
+        (os.getpid(), r"\(in this very process, .*labkit\.start\(\) gives it, or choose another data folder"),
+    ],
+)
+def test_a_second_owner_is_told_what_to_do_here_and_elsewhere(tmp_path: Path, pid: int, said: str) -> None:
+    lock = RunLock.acquire(tmp_path, Owner(pid, "2026-01-05T00:00:00Z", "here"))
+    with pytest.raises(AlreadyRunning, match=said):
+        RunLock.acquire(tmp_path, Owner(4712, "later", "here"))
+    lock.release()
 
 
 def test_a_second_owner_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
@@ -269,3 +287,58 @@ def records_without_the_log(path: Path) -> int:
         return 0
     finally:
         connection.close()
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[], None]]:
+    """Call it and no file can grow any more; all is well again after the test, or once it is called a second time."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def switch() -> None:
+        full = resource.getrlimit(resource.RLIMIT_FSIZE) == before
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]) if full else before)
+
+    yield switch
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_journal_on_a_full_disk_is_closed_all_the_same_and_keeps_what_it_holds(
+    path: Path, full_disk: Callable[[], None]
+) -> None:
+    journal = Journal.open(path)
+    journal.append(some_records(5))
+    full_disk()
+    with pytest.raises(LedgerError, match=r"cannot write .*ledger\.sqlite"):
+        journal.append(some_records(5, start=5))
+    with pytest.raises(LedgerError, match=r"cannot write .*ledger\.anchor"):
+        journal.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        list(journal.read())
+    journal.close()
+    full_disk()
+    again = Journal.open(path)
+    assert [record.key for record in again.read()] == [f"key-{n}" for n in range(5)]
+    again.append(some_records(5, start=5))
+    again.close()
+
+
+def test_a_journal_that_could_not_be_created_for_want_of_room_is_not_called_damaged_and_is_created_later(
+    path: Path, full_disk: Callable[[], None]
+) -> None:
+    full_disk()
+    with pytest.raises(LedgerError, match="cannot write") as raised:
+        Journal.open(path)
+    assert not isinstance(raised.value, LedgerDamaged)
+    full_disk()
+    assert path.exists()
+    assert not is_begun(path)
+    Journal.open(path).close()
+    assert is_begun(path)
+
+
+def test_a_folder_on_a_full_disk_is_not_kept_locked(tmp_path: Path, full_disk: Callable[[], None]) -> None:
+    full_disk()
+    with pytest.raises(ConfigError, match=r"cannot keep state in .*; data_dir=\.\.\. chooses another folder"):
+        RunLock.acquire(tmp_path, Owner(4711, "2026-01-05T00:00:00Z", "here"))
+    full_disk()
+    RunLock.acquire(tmp_path, Owner(4712, "later", "here")).release()
