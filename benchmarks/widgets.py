@@ -12,7 +12,8 @@
   hours, with twice its standard error.
   Then `--cycles` monitors are opened and closed, and as many plain ipywidgets HTML.
 - The engine: how late a probe of 5 ms on the lab's own loop is, 99th percentile, with a monitor open and without one
-  in `--turns` pairs; the mean ratio of a pair with twice its standard error.
+  in `--turns` pairs; the mean ratio of a pair with twice its standard error. The same of a process of its own: what the
+  browser takes from any process of a small machine is not the monitor's cost to the engine.
 - From the start of the server, everything set up, to the first price on the page and to the first closed trade.
 
 Exit status 1 if the monitor misses one of its goals: 500 ms at the 95th percentile, five messages a second.
@@ -86,6 +87,18 @@ def probe(seconds):
             found.append((time.monotonic() - due) * 1000)
         return [(time.process_time() - spent) / seconds, *found]
     return real._host.submit(late()).result(seconds + 30)
+"""
+BARE_PROBE = """
+import asyncio, time
+async def late():
+    found, until = [], time.monotonic() + 5
+    while time.monotonic() < until:
+        due = time.monotonic() + 0.005
+        await asyncio.sleep(0.005)
+        found.append((time.monotonic() - due) * 1000)
+    return sorted(found)
+found = asyncio.run(late())
+print(found[int(len(found) * 0.99)])
 """
 WATCH_AGES = """symbols => {
     window.ages = []; window.painted = 0; window.watching = true;
@@ -280,33 +293,44 @@ def leaks(page: Page, options: Any) -> None:
 
 
 def engine(page: Page, turns: int) -> None:
-    """How late the engine's loop is with and without a monitor, pair by pair: other load is in both."""
+    """How late the engine's loop is with and without a monitor, pair by pair: other load is in both.
+
+    So is a process that does nothing else than being late: what a page that paints takes from it, the machine lacks.
+    """
     page.run(10)
     p99: dict[bool, list[float]] = {False: [], True: []}
     p50: dict[bool, list[float]] = {False: [], True: []}
+    bare: dict[bool, list[float]] = {False: [], True: []}
     cpu: dict[bool, list[float]] = {False: [], True: []}
     for turn in range(2 * turns):
         # A B B A: a drift of the machine, or of the lab, must not fall on one of the two.
         is_open = turn % 4 in (1, 2)
         if is_open:
             page.run(11)
-        spent, *late = page.printed(12)
+        with subprocess.Popen([sys.executable, "-c", BARE_PROBE], stdout=subprocess.PIPE, text=True) as beside:
+            spent, *late = page.printed(12)
+            assert beside.stdout is not None
+            bare[is_open].append(float(beside.stdout.read()))
         if is_open:
             page.run(2)
         late.sort()
         cpu[is_open].append(spent)
         p50[is_open].append(statistics.median(late))
         p99[is_open].append(late[int(len(late) * 0.99)])
-    ratios = [math.log(with_one / without) for without, with_one in zip(p99[False], p99[True], strict=True)]
-    mean, error = statistics.fmean(ratios), statistics.stdev(ratios) / math.sqrt(turns)
-    low, high = math.expm1(mean - 2 * error), math.expm1(mean + 2 * error)
-    median = {each: statistics.median(values) for each, values in p99.items()}
     middle = {each: statistics.median(values) for each, values in p50.items()}
     share = statistics.median(cpu[True]) - statistics.median(cpu[False])
+    for what, found in (("the engine's loop", p99), ("a process beside it that does nothing else", bare)):
+        ratios = [math.log(with_one / without) for without, with_one in zip(found[False], found[True], strict=True)]
+        mean, error = statistics.fmean(ratios), statistics.stdev(ratios) / math.sqrt(turns)
+        low, high = math.expm1(mean - 2 * error), math.expm1(mean + 2 * error)
+        median = {each: statistics.median(values) for each, values in found.items()}
+        print(
+            f"{what} is late by {median[False]:.2f} ms (99 %) without a monitor and {median[True]:.2f} ms with one: "
+            f"{math.expm1(mean):+.0%} ({low:+.0%} to {high:+.0%}, {turns} pairs of 6 s)"
+        )
     print(
-        f"the engine's loop is late by {median[False]:.2f} ms (99 %) without a monitor and {median[True]:.2f} ms with "
-        f"one: {math.expm1(mean):+.0%} ({low:+.0%} to {high:+.0%}, {turns} pairs of 6 s); median {middle[False]:.2f} "
-        f"and {middle[True]:.2f} ms; the monitor takes {share:.1%} of a core of the kernel"
+        f"the loop's median is {middle[False]:.2f} and {middle[True]:.2f} ms; the monitor takes {share:.1%} of a core "
+        "of the kernel"
     )
     page.run(13)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -261,9 +261,9 @@ class SelfLearningTrader:
     def virtual_positions(self) -> tuple[VirtualPosition, ...]:
         """The open virtual positions, oldest first per symbol; of each pair the side the model leaned to."""
         return tuple(
-            self._virtual_position(symbol, index, pair)
+            self._virtual_position(symbol, index, *pair)
             for index, symbol in enumerate(self.symbols)
-            for pair in self._state.pairs[index, : self._filled_pairs(index)]
+            for pair in self._open_pairs(index)
         )
 
     def observe_execution(self, symbol: str, real_minus_virtual: float) -> None:
@@ -468,18 +468,24 @@ class SelfLearningTrader:
         record = self._state.symbols[index]
         return int(record["pairs"] - record["pending"])
 
-    def _virtual_position(self, symbol: str, index: int, pair: np.void) -> VirtualPosition:
-        side = 1 if pair["p"] >= 0.5 else -1
-        entry, barrier = float(pair["entry"]), float(pair["barrier"])
+    def _open_pairs(self, index: int) -> Iterator[tuple[float, float, float, int, int]]:
+        # Column by column: reading a record's fields one by one costs ten times as much, and a monitor looks all day.
+        pairs = self._state.pairs[index, : self._filled_pairs(index)]
+        return zip(*(pairs[name].tolist() for name in ("p", "entry", "barrier", "entry_minute", "due")), strict=True)
+
+    def _virtual_position(
+        self, symbol: str, index: int, p: float, entry: float, barrier: float, entry_minute: int, due: int
+    ) -> VirtualPosition:
+        side = 1 if p >= 0.5 else -1
         price = self._last_price.get(symbol, float(self._state.symbols["last_close"][index]))
         return VirtualPosition(
             symbol=symbol,
             side=side,
-            opened_ms=int(pair["entry_minute"]) * MINUTE_MS,
+            opened_ms=entry_minute * MINUTE_MS,
             entry_price=entry,
             stop_price=entry * (1.0 - side * barrier),
             target_price=entry * (1.0 + side * barrier),
-            due_ms=(int(pair["due"]) + 1) * MINUTE_MS,
+            due_ms=(due + 1) * MINUTE_MS,
             last_price=price,
             result=side * (price / entry - 1.0),
         )
