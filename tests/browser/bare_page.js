@@ -81,7 +81,7 @@ async ({ state, messages }) => {
   for (let text = walker.nextNode(); text; text = walker.nextNode()) {
     const node = text.parentElement;
     const style = getComputedStyle(node);
-    if (!text.data.trim() || !node.checkVisibility({ visibilityProperty: true }) || node.disabled) continue;
+    if (!text.data.trim() || !node.checkVisibility({ visibilityProperty: true })) continue;
     const back = node instanceof SVGElement && node.parentElement.querySelector("rect");
     judge(node, text.data, node instanceof SVGElement ? style.fill : style.color, back ? rgba(getComputedStyle(back).fill) : null);
   }

@@ -19,6 +19,16 @@ SLIDER = "[data-setting=barrier_sigmas]"
 RUNNING = ".labkit-tuner [data-part=running]"
 SHOWS = "([selector, value]) => document.querySelector(selector).valueAsNumber === value"
 
+# What a screen reader calls each control, in the order of the page; the one in focus, and whether one sees that it is.
+NAME = "(node.getAttribute('aria-label') ?? node.labels?.[0]?.textContent ?? node.textContent)"
+CONTROLS = f"""() => [...document.querySelectorAll('.labkit-tuner input, .labkit-tuner button')]
+    .filter(node => node.checkVisibility({{ visibilityProperty: true }})).map(node => {NAME})"""
+FOCUSED = f"""() => {{
+    const node = document.activeElement;
+    const style = getComputedStyle(node);
+    return [{NAME}, style.outlineStyle === 'solid' && parseFloat(style.outlineWidth) >= 2];
+}}"""
+
 
 @pytest.fixture(scope="module")
 def notebook(
@@ -86,16 +96,37 @@ def test_a_drag_redraws_the_last_ninety_days_and_a_release_all(notebook: Any) ->
     assert chart.evaluate("node => node.toDataURL()") not in (before, preview)
 
 
-@pytest.mark.parametrize(("theme", "width"), [("Light", 1380), ("Dark", 1380), ("Light", 760)])
+@pytest.mark.parametrize(("theme", "width"), [("Light", 1380), ("Dark", 1380), ("Light", 1080), ("Dark", 760)])
 def test_the_tuner_fits_the_page(notebook: Any, theme: str, width: int) -> None:
-    notebook.page.set_viewport_size({"width": width, "height": 1100})
+    notebook.page.set_viewport_size({"width": width, "height": 1100 if width > 1200 else 2000})
     notebook.execute("apputils:change-theme", {"theme": f"JupyterLab {theme}"})
     notebook.page.wait_for_timeout(1_500)
     notebook.photograph(f"tuner-{theme.lower()}-{width}", ".labkit-tuner")
-    overflow = notebook.page.evaluate(
-        "() => { const node = document.querySelector('.labkit-tuner'); return node.scrollWidth - node.clientWidth; }"
-    )
-    assert overflow == 0
+    too_wide = """() => [...document.querySelectorAll('.labkit-tuner, .labkit-tuner label')]
+        .filter(node => node.scrollWidth > node.clientWidth).map(node => node.textContent)"""
+    assert notebook.page.evaluate(too_wide) == []
+
+
+def test_tab_leads_through_every_control_as_one_reads_and_shows_where_it_is(notebook: Any) -> None:
+    notebook.page.set_viewport_size({"width": 1380, "height": 1100})
+    wanted = notebook.page.evaluate(CONTROLS)
+    notebook.page.locator(".labkit-tuner input").first.focus()
+    notebook.page.keyboard.press("Shift+Tab")
+    seen = []
+    for _ in wanted:
+        notebook.page.keyboard.press("Tab")
+        seen.append(notebook.page.evaluate(FOCUSED))
+    assert seen == [[name, True] for name in wanted]
+
+
+def test_a_reset_by_keyboard_leaves_the_focus_in_the_tuner(notebook: Any) -> None:
+    set_slider(notebook, 1.6, "change")
+    for selector in ("[aria-label='Reset Stop and target']", "[data-part=reset]"):
+        set_slider(notebook, 1.6, "change")
+        notebook.page.locator(f".labkit-tuner {selector}").press("Enter")
+        assert notebook.page.locator(SLIDER).evaluate("node => node.valueAsNumber") == pytest.approx(1.0)
+        assert notebook.page.evaluate("() => document.activeElement.closest('.labkit-tuner') !== null")
+    set_slider(notebook, 1.6, "change")
 
 
 def test_the_keyboard_moves_a_slider_a_step_and_a_number_is_typed(notebook: Any) -> None:
@@ -105,7 +136,7 @@ def test_the_keyboard_moves_a_slider_a_step_and_a_number_is_typed(notebook: Any)
     slider.focus()
     notebook.page.keyboard.press("ArrowRight")
     assert slider.evaluate("node => node.valueAsNumber") == pytest.approx(1.65)
-    field = notebook.page.locator("#labkit-tuner-barrier_sigmas")
+    field = notebook.page.locator("[data-field=barrier_sigmas]")
     field.select_text()
     field.press_sequentially("1.6", delay=100)
     field.press("Enter")

@@ -5,11 +5,14 @@ const ANSWER_EXPECTED_MS = 2000;
 const NO_ANSWER = "The kernel has not answered yet: a cell may be keeping it busy. What is set here waits.";
 const NEWS_EVERY_MS = 5000; // how soon a promotion, or what another page applied, is compared with
 
+let fields = 0; // of all tuners on the page: one tuner may be shown in two places
+
 function buildSetting(setting, moved) {
-  const id = `labkit-tuner-${setting.key}`;
+  fields += 1;
+  const id = `labkit-tuner-field-${fields}`;
   const limits = { min: setting.low, max: setting.high, step: setting.step };
-  const range = h("input", { type: "range", ...limits, "aria-label": setting.label, "data-setting": setting.key });
-  const field = h("input", { type: "number", id, step: setting.whole ? 1 : "any" });
+  const range = h("input", { type: "range", ...limits, "aria-label": setting.label, "aria-description": setting.tooltip, "data-setting": setting.key });
+  const field = h("input", { type: "number", id, "data-field": setting.key, step: setting.whole ? 1 : "any" });
   const reset = h("button", { type: "button", class: "labkit-tuner-reset", "aria-label": `Reset ${setting.label}` }, "↺");
   const node = h(
     "div",
@@ -39,7 +42,10 @@ function buildSetting(setting, moved) {
   // JupyterLab keeps Enter from the fields inside a cell, and with it the change that Enter makes.
   field.addEventListener("keydown", (event) => event.key === "Enter" && typed());
   field.addEventListener("blur", () => (field.value = text));
-  reset.addEventListener("click", () => take(back, false));
+  reset.addEventListener("click", () => {
+    take(back, false);
+    range.focus(); // this button is gone now, and without a focus keys would go to the notebook
+  });
   return {
     node,
     show(value, running) {
@@ -145,7 +151,8 @@ function render({ model, el }) {
     rows.forEach((row, key) => row.show(values[key], now.running[key]));
     const changed = [...rows.keys()].some((key) => values[key] !== now.running[key]);
     challenge.hidden = apply.hidden = !now.lab;
-    challenge.disabled = apply.disabled = reset.disabled = !changed;
+    // Not `disabled`, which takes the focus from the button just pressed and gives its keys to the notebook.
+    [challenge, apply, reset].forEach((each) => setAttribute(each, "aria-disabled", String(!changed)));
     setText(span, now.span);
     setText(challenger, now.challenge && `${now.challenge[0].toUpperCase()}${now.challenge.slice(1)}.`);
   }
@@ -227,8 +234,9 @@ function render({ model, el }) {
   const saveIt = () => wish({ wish: "save", name: name.value.trim() });
   save.addEventListener("click", saveIt);
   name.addEventListener("keydown", (event) => event.key === "Enter" && saveIt());
-  challenge.addEventListener("click", () => wish({ wish: "challenge" }));
-  reset.addEventListener("click", () => {
+  const pressed = (node, act) => node.addEventListener("click", () => node.getAttribute("aria-disabled") === "false" && act());
+  pressed(challenge, () => wish({ wish: "challenge" }));
+  pressed(reset, () => {
     values = { ...panel().running };
     unsent = values;
     dragged = "";
@@ -243,7 +251,7 @@ function render({ model, el }) {
     setText(apply, armed ? "Really stop and start the lab?" : "Apply");
     if (armed) timer = setTimeout(() => arm(false), CONFIRM_WITHIN_MS);
   }
-  apply.addEventListener("click", () => {
+  pressed(apply, () => {
     if (!armed) return arm(true);
     arm(false);
     model.send({ kind: "wish", wish: "apply" });
