@@ -223,6 +223,7 @@ def test_every_acknowledged_record_survives_sigkill(path: Path) -> None:
         (4711, r"\(process 4711, .*stop it, or attach to it from its own notebook, or choose another data folder"),
         (os.getpid(), r"\(in this very process, .*labkit\.start\(\) gives it, or choose another data folder"),
     ],
+    ids=["another process", "this one"],
 )
 def test_a_second_owner_is_told_what_to_do_here_and_elsewhere(tmp_path: Path, pid: int, said: str) -> None:
     lock = RunLock.acquire(tmp_path, Owner(pid, "2026-01-05T00:00:00Z", "here"))
