@@ -98,10 +98,14 @@ class Lab:
     def start(self) -> Lab:
         """Begin in the background and return at once. Starting a running lab changes nothing.
 
+        One that was stopped goes on where it ended, with the same settings.
+
         Raises:
             AlreadyRunning: another engine owns the data folder; names its process.
             ConfigError: the data folder cannot be written.
         """
+        if self._stopped:
+            self._settle_on(self.config)
         if self._starting is None:
             # Looked at here as well as in the background: who asks is told at once, and by an exception.
             acquire(self.folder).release()
@@ -346,7 +350,7 @@ class Lab:
         """Close the position of `symbol`, or `quantity` (base asset) of it. Returns at once.
 
         Raises:
-            LocalProtocolError: there is no such position.
+            LocalProtocolError: there is no such position, or not so much of it.
         """
         symbol = self._traded(symbol)
         size = None if quantity is None else _amount("quantity", quantity)

@@ -74,6 +74,8 @@ class PositionController:
         engine, clock = self._attached()
         if symbol and not engine.position(symbol).is_open:
             raise LocalProtocolError(f"no open position on {symbol}")
+        if quantity is not None and quantity > (held := abs(engine.position(symbol).quantity)):
+            raise LocalProtocolError(f"quantity {quantity} of {symbol} is more than the {held} that are held")
         if quantity is not None and (rules := engine.rules.get(symbol)) and not is_multiple(quantity, rules.step_size):
             raise LocalProtocolError(
                 f"quantity {quantity} of {symbol} is not a multiple of {rules.step_size}, its smallest step"

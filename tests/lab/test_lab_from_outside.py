@@ -61,3 +61,18 @@ def test_a_stopped_lab_still_tells_its_past_and_writes_its_report(tmp_path: Path
     for moment in ("2025-01-01", "2027-01-01T00:00Z"):
         with pytest.raises(ConfigError, match="the ledger tells of 2026-01-05"):
             lab.at(moment)
+
+
+def test_a_stopped_lab_that_is_started_goes_on_where_it_ended(tmp_path: Path) -> None:
+    lab = labkit.start(data_dir=str(tmp_path), **SMALL)
+    lab.wait_for("running", 90)
+    lab.stop()
+    ended = lab.snapshot()
+    assert lab.start() is lab
+    try:
+        lab.wait_for("running", 90)
+        goes_on = lab.snapshot()
+    finally:
+        lab.stop()
+    assert goes_on.ledger_sequence > ended.ledger_sequence
+    assert goes_on.time_ms > ended.time_ms

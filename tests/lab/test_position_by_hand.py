@@ -56,6 +56,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         with pytest.raises(LocalProtocolError) as refused:
             controller.close(symbol, told["opened"].step_size / 2)
         told["refused_part"] = str(refused.value)
+        with pytest.raises(LocalProtocolError) as refused:
+            controller.close(symbol, abs(row.quantity) + told["opened"].step_size)
+        told["refused_much"] = str(refused.value)
         half = told["half"] = abs(row.quantity) / 2 // told["opened"].step_size * told["opened"].step_size
         controller.close(symbol, half)
         await wait(3_000)
@@ -116,6 +119,11 @@ def test_a_stop_beyond_the_market_is_refused_in_words(story: dict[str, Any]) -> 
 
 def test_a_part_smaller_than_a_step_is_refused_in_words(story: dict[str, Any]) -> None:
     assert "its smallest step" in story["refused_part"]
+
+
+def test_more_than_is_held_is_refused_before_anything_is_closed(story: dict[str, Any]) -> None:
+    held = abs(story["opened"].row.quantity)
+    assert story["refused_much"].endswith(f"is more than the {held} that are held")
 
 
 def test_a_position_of_somebody_else_has_no_decision_and_no_exits_to_move(story: dict[str, Any]) -> None:
