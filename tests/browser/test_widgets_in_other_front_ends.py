@@ -43,8 +43,13 @@ FRONT_ENDS = {
     "vscode-light": ("class=vscode-light", VS_CODE.format("#fff", "#3b3b3b", "#e5e5e5", "#005fb8")),
     "vscode-dark": ("class=vscode-dark", VS_CODE.format("#1f1f1f", "#ccc", "#2b2b2b", "#4daafc")),
     "vscode-high-contrast": ("class=vscode-high-contrast", VS_CODE.format("#000", "#fff", "#6fc3df", "#21a6ff")),
+    "vscode-high-contrast-light": (
+        "class='vscode-high-contrast vscode-high-contrast-light'",
+        VS_CODE.format("#fff", "#292929", "#0f4a85", "#0f4a85"),
+    ),
     "jupyterlab-light": ("data-jp-theme-light=true", "theme-light-extension"),
     "jupyterlab-dark": ("data-jp-theme-light=false", "theme-dark-extension"),
+    "jupyterlab-high-contrast": ("data-jp-theme-light=false", "theme-dark-high-contrast-extension"),
 }
 """What each puts on the body of the page, and its style sheet, or the folder it is installed in."""
 
