@@ -46,6 +46,10 @@ def __getattr__(name: str) -> Any:
     try:
         home = _HOMES[name]
     except KeyError:
+        if not name.startswith("_"):
+            from labkit.domain.slips import unknown_name
+
+            raise unknown_name("labkit", name, __all__) from None
         raise AttributeError(f"module 'labkit' has no attribute {name!r}") from None
     return getattr(importlib.import_module(home), name)
 

@@ -2,7 +2,9 @@
 
 LabkitError
 ├── ConfigError                     a person must change a setting; names the field and the nearest valid name
-│   └── UnknownSymbol               a symbol the exchange does not list
+│   ├── UnknownSymbol               a symbol the exchange does not list
+│   └── UnfitCall                   a call with a misspelt, missing or superfluous value; also a TypeError
+├── UnknownName                     a misspelt name of a lab or of labkit; also an AttributeError
 ├── AlreadyRunning                  another engine owns this account; carries its process id and start time
 ├── LocalProtocolError              we were about to send nonsense (our bug)
 ├── RemoteProtocolError             the exchange or a file said something we cannot read
@@ -73,6 +75,14 @@ class ConfigError(LabkitError):
 
 class UnknownSymbol(ConfigError):
     """The exchange does not list this symbol."""
+
+
+class UnfitCall(ConfigError, TypeError):
+    """A call does not fit: a misspelt, missing or superfluous value. The message says what to write."""
+
+
+class UnknownName(LabkitError, AttributeError):
+    """There is no such name. The message proposes the nearest one."""
 
 
 class AlreadyRunning(LabkitError):

@@ -30,6 +30,7 @@ from labkit.domain.decisions import Decision
 from labkit.domain.intervals import opens_after, opens_at_or_before
 from labkit.domain.moments import Moment, moment_ms, moment_text
 from labkit.domain.position_detail import PositionDetail, WhatIf
+from labkit.domain.slips import answers_slips, methods_answer_slips, unknown_name
 from labkit.domain.snapshot import Snapshot
 from labkit.edge.clocks import VirtualTimeLoop, run_in_virtual_time
 from labkit.engine.history import last_day
@@ -41,6 +42,7 @@ from labkit.engine.snapshots import latest_marks, latest_quotes, snapshot_of_not
 from labkit.errors import ConfigError, LabkitError, NotInTime
 from labkit.lab_tables import lab_table
 from labkit.lab_weather import WeatherControl
+from labkit.research.arguments import check_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +74,7 @@ CANDLES_SECONDS = 60.0
 AWAITED = ("running", "decision", "position_opened", "position_closed")
 
 
+@methods_answer_slips
 class Lab:
     """One lab: a market, a paper account at it, a trader. Make one with `labkit.start()`."""
 
@@ -181,9 +184,11 @@ class Lab:
         Raises:
             NotInTime: it did not happen in time; says how the lab stands.
             LabkitError: the lab failed; the cause is told.
+            ConfigError: there is no such thing to wait for, or no such time.
         """
         if what not in AWAITED:
             raise ConfigError(f"cannot wait for {what!r}; one of {', '.join(AWAITED)}", field="what")
+        _check_seconds(timeout_seconds)
         found: list[Any] = []
 
         def happened() -> bool:
@@ -269,9 +274,10 @@ class Lab:
         """The last `count` closed candles of `symbol` at the lab's own exchange, by UTC open time.
 
         Raises:
-            ConfigError: the symbol is not traded here, or there is no such interval.
+            ConfigError: the symbol is not traded here, or there is no such interval or count.
         """
         symbol = self._traded(symbol)
+        check_count("count", count, 1)
         service, end_ms = self._running().scheduler.data_service, self._now_ms()
         start_ms = opens_after(interval, opens_at_or_before(interval, end_ms), -count)
         return self._host.submit(service.frame(symbol, interval, start_ms, end_ms)).result(CANDLES_SECONDS)
@@ -414,6 +420,7 @@ class Lab:
         """
         from labkit.report.progress import cells_bar
 
+        _check_seconds(timeout_seconds)
         if self._stopped:
             # The ledger is all a report needs.
             day = day or last_day(self.folder / LEDGER_FILE)
@@ -526,6 +533,11 @@ class Lab:
 
         return lab_card(self.snapshot(), str(self.folder))
 
+    if not TYPE_CHECKING:  # a type checker finds misspelt names by itself
+
+        def __getattr__(self, name: str) -> Any:
+            raise unknown_name("lab", name, dir(self))
+
     def __dir__(self) -> list[str]:
         """Only what is meant for people, so that completion reads like a menu."""
         return [name for name in super().__dir__() if not name.startswith("_")]
@@ -602,6 +614,7 @@ class ReportPage:
         return f'<a href="{address}" target="_blank">Report of {html.escape(self.day)}</a>'
 
 
+@answers_slips
 def start(*, policy: Policy | None = None, config: str = "", **settings: Any) -> Lab:
     """Start a lab in the background and return it at once; running the cell again gives the same lab.
 
@@ -634,6 +647,7 @@ def start(*, policy: Policy | None = None, config: str = "", **settings: Any) ->
     return lab.start()
 
 
+@answers_slips
 def rehearse(*, seed: int = 1, minutes: int = 180, folder: Path | str | None = None, **settings: Any) -> Path:
     """Live through `minutes` of a seeded simulated market in virtual time; returns the path of the ledger.
 
@@ -755,6 +769,14 @@ def _amount(name: str, value: Decimal | float) -> Decimal:
     if not amount.is_finite() or amount <= 0:
         raise ConfigError(f"{name}: {value!r} is not a number above 0", field=name)
     return amount
+
+
+def _check_seconds(timeout_seconds: object) -> None:
+    """How long to wait, as a person gives it. Raises ConfigError."""
+    if not isinstance(timeout_seconds, int | float) or not timeout_seconds >= 0:
+        raise ConfigError(
+            f"timeout_seconds: {timeout_seconds!r} is not a number of seconds from 0 on", field="timeout_seconds"
+        )
 
 
 __all__ = ["Lab", "ReportPage", "live_in_virtual_time", "live_until_end", "rehearse", "start"]

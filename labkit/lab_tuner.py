@@ -7,11 +7,13 @@ from typing import Any
 
 from labkit.config import Config, home
 from labkit.domain.moments import Moment
+from labkit.domain.slips import answers_slips
 from labkit.research.backtest import Data, configured, market_of
 from labkit.research.tuning import Tuning
 from labkit.widgets.tuner import LabToTune, Tuner
 
 
+@answers_slips
 def tune(
     symbols: Sequence[str] | None = None,
     start: Moment | None = None,

@@ -146,10 +146,6 @@ class DaySummary(msgspec.Struct, frozen=True, kw_only=True):
     """Refusals by primary reason, the most frequent first."""
     learning: LearningRow | None
     """How the learner stood when it was last noted on the day."""
-    skill_nats: float = 0.0
-    """Log-loss saved against a coin by what was said of the virtual positions that closed, weighted by uniqueness."""
-    skill_labels: float = 0.0
-    """The sum of those weights."""
     moves: dict[str, SymbolMove]
     settings: dict[str, Any]
     """`risk` and `trader` as they stood at the end of the day, by `section.name`."""
@@ -190,6 +186,8 @@ class DayHistory(msgspec.Struct, frozen=True, kw_only=True):
     funding: tuple[FundingPayment, ...]
     trades: tuple[ClosedTrade, ...]
     """Round trips closed on this day."""
+    entry_decisions: dict[str, Decision]
+    """What opened them, perhaps the day before, by the id of the entry order; a trade a person opened has none."""
     open_positions: tuple[PositionRow, ...]
     prices: dict[str, tuple[PricePoint, ...]]
     """Minute by minute, of every symbol that was traded on this day; they begin some hours before it."""

@@ -5,24 +5,19 @@ Used by `labkit.engine.history`: what a day is compared with, and what many days
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 from labkit.config import to_plain
 from labkit.domain import events as ev
 from labkit.domain.clock import DAY_MS, utc_day
-from labkit.domain.day_history import DaySummary, SymbolMove, VirtualResult
+from labkit.domain.day_history import DaySummary, SymbolMove
 from labkit.domain.decisions import ENTRIES, Action
 from labkit.domain.snapshot import AccountRow, LearningRow
 from labkit.engine.engine import Engine
 from labkit.engine.ledger import LedgerEntry
 from labkit.engine.snapshots import account_row
-
-LEAST_CHANCE = 1e-9
-"""Whoever is sure and wrong loses much, not everything."""
 
 
 class DaySummaries:
@@ -47,11 +42,8 @@ class DaySummaries:
             self._day, self._opening = day, account_row(self._engine, {})
             self._begin()
 
-    def after(self, entry: LedgerEntry, virtual: Iterable[VirtualResult]) -> None:
-        """Take in what `entry` has brought, and the virtual positions it tells the end of."""
-        for result in virtual:
-            self._skill_nats += result.weight * nats_saved(result.chance, result.came_to)
-            self._skill_labels += result.weight
+    def after(self, entry: LedgerEntry) -> None:
+        """Take in what `entry` has brought."""
         for decision in entry.decisions:
             self._decisions += 1
             self._taken += decision.action in ENTRIES
@@ -80,7 +72,6 @@ class DaySummaries:
         self._first: dict[str, Decimal] = {}
         self._last: dict[str, Decimal] = {}
         self._learning = None
-        self._skill_nats = self._skill_labels = 0.0
 
     def _summary(self) -> DaySummary:
         engine, start = self._engine, self._opening
@@ -103,16 +94,8 @@ class DaySummaries:
             taken=self._taken,
             refused=dict(sorted(self._refused.items(), key=lambda item: (-item[1], item[0]))),
             learning=self._learning,
-            skill_nats=self._skill_nats,
-            skill_labels=self._skill_labels,
             moves={symbol: SymbolMove(self._first[symbol], self._last[symbol]) for symbol in sorted(self._first)},
             settings=settings,
             config_fingerprint=self._config_hash,
             version=self._version,
         )
-
-
-def nats_saved(chance: float, came_to: float) -> float:
-    """Log-loss saved against a coin by saying `chance` of what came to `came_to`; both in [0, 1]."""
-    said = min(max(chance, LEAST_CHANCE), 1.0 - LEAST_CHANCE)
-    return math.log(2.0) + came_to * math.log(said) + (1.0 - came_to) * math.log(1.0 - said)

@@ -79,6 +79,7 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
     prices: defaultdict[str, list[PricePoint]] = defaultdict(list)
     funding: list[FundingPayment] = []
     trades: list[ClosedTrade] = []
+    entry_decisions: dict[str, Decision] = {}
     decisions: list[Decision] = []
     events: list[EventRow] = []
     learning: list[LearningPoint] = []
@@ -102,7 +103,7 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         summaries.before(event)
         apply_recorded(engine, recorded, entry)
         closed_virtually = virtual_book.take_in(entry)
-        summaries.after(entry, closed_virtually)
+        summaries.after(entry)
         feed_book.take_in(event, engine.symbols)
         is_new = fill is not None and engine.counts.fills > before.fills
         if is_new and fill and held:
@@ -125,7 +126,10 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         decisions += entry.decisions
         virtual += closed_virtually
         if engine.counts.positions_closed > before.positions_closed:
-            trades.append(engine.closed_trades[-1])
+            trade = engine.closed_trades[-1]
+            trades.append(trade)
+            if opened_by := engine.intents[trade.entry_order].decision:
+                entry_decisions[trade.entry_order] = opened_by
         match event:
             case ev.MinuteClosed():
                 equity.append(EquityPoint(event.time_ms, engine.account.wallet_balance, engine.equity))
@@ -156,6 +160,7 @@ def _read(ledger: Ledger, day: str, start_ms: int) -> DayHistory:
         slippage=tuple(slippage),
         funding=tuple(funding),
         trades=tuple(trades),
+        entry_decisions=entry_decisions,
         open_positions=position_rows(engine, {}, {}),
         prices={symbol: tuple(prices[symbol]) for symbol in sorted({fill.symbol for fill in fills} & prices.keys())},
         decisions=tuple(decisions),

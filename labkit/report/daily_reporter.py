@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -18,7 +19,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from html import unescape
 from pathlib import Path
 
@@ -118,12 +118,13 @@ class DailyReporter:
                     env=_environment(), start_new_session=True,
                 )  # fmt: skip
             code: int | None = None
-            deadline = time.monotonic() + self._config.timeout_seconds
             try:
-                while code is None and time.monotonic() < deadline:
+                for _ in range(math.ceil(self._config.timeout_seconds / LOOK_SECONDS)):
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         code = process.wait(LOOK_SECONDS)
                     _tell(work / day, progress)
+                    if code is not None:
+                        break
             finally:
                 if process.returncode is None:
                     _end_session(process.pid)

@@ -202,9 +202,8 @@ def trade_charts(history: DayHistory) -> Chart:
     if not shown:
         return say_nothing(chart, "no trade was closed on this day")
     grid = chart.subplots(rows, CHARTS_A_ROW, squeeze=False).ravel()
-    entries = dict(zip(map(id, history.trades), metrics.entry_decisions(history), strict=True))
     for axes, trade in zip(grid, shown, strict=False):
-        _small_chart(axes, history, trade, entries[id(trade)])
+        _small_chart(axes, history, trade, history.entry_decisions.get(trade.entry_order))
     for axes in grid[len(shown) :]:
         axes.set_axis_off()
     return chart

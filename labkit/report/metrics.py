@@ -8,7 +8,6 @@ to the last digit (invariant I27); ratios are floats and fractions (0.01 is 1 %)
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
@@ -331,22 +330,6 @@ def most_telling(trades: Sequence[ClosedTrade], most: int) -> list[ClosedTrade]:
     by_net = sorted(range(len(trades)), key=lambda place: trades[place].net_pnl)
     kept = set(by_net) if len(trades) <= most else {*by_net[: most // 2], *by_net[-(most - most // 2) :]}
     return [trades[place] for place in sorted(kept)]
-
-
-def entry_decisions(history: DayHistory) -> list[Decision | None]:
-    """For each closed trade the decision that opened it; None if it was taken on an earlier day or by a person."""
-    taken: defaultdict[str, list[Decision]] = defaultdict(list)
-    for decision in history.decisions:
-        if decision.action in ENTRIES:
-            taken[decision.symbol].append(decision)
-    times = {symbol: [decision.time_ms for decision in decisions] for symbol, decisions in taken.items()}
-    found: list[Decision | None] = []
-    for trade in history.trades:
-        place = bisect_right(times.get(trade.symbol, []), trade.opened_ms)
-        latest = taken[trade.symbol][place - 1] if place else None
-        agrees = latest is not None and (latest.side > 0) == (trade.side == "long")
-        found.append(latest if agrees else None)
-    return found
 
 
 def decision_counts(decisions: Iterable[Decision]) -> DecisionCounts:

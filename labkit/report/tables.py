@@ -80,7 +80,7 @@ def pnl_by_exit_reason(history: DayHistory) -> pd.DataFrame:
 
 def trades(history: DayHistory) -> pd.DataFrame:
     """Every round trip closed on the day: what the trader expected of it, how it ended and what it earned."""
-    entries = metrics.entry_decisions(history)
+    entries = [history.entry_decisions.get(trade.entry_order) for trade in history.trades]
     splits = [metrics.in_cents(metrics.of_trade(trade)) for trade in history.trades]
     return frame_of(
         {

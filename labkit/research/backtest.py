@@ -24,6 +24,7 @@ from labkit.config import Config, change_config, home, load_config, to_plain
 from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.decisions import LEARNER
 from labkit.domain.moments import Moment, moment_ms
+from labkit.domain.slips import answers_slips, nearest
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError
@@ -264,6 +265,7 @@ class BacktestResult:
         return self.market.span_minutes
 
 
+@answers_slips
 def backtest(
     symbols: Sequence[str] | None = None,
     start: Moment | None = None,
@@ -386,6 +388,10 @@ def market_of(
             raise ConfigError(f"no candles of {', '.join(missing)}; there are {', '.join(data)}", field="symbols")
         whole = markets.market_of_frames(chosen, funding=funding)
         return whole if start is None and end is None else whole.between(start, end)
+    if isinstance(data, str | Path) and data != LAKE_FOLDER and not Path(data).exists():
+        near = nearest(str(data), (LAKE_FOLDER, "simulated"))
+        hint = f"did you mean {near[0]}?" if near else f'there are also "{LAKE_FOLDER}" and "simulated"'
+        raise ConfigError(f"data: there is no file or folder {data}; {hint}", field="data")
     tapes = _tapes_of(data)
     if tapes:
         whole = market_of_tapes(tapes, config.symbols if given else None)

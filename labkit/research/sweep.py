@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from labkit.config import Config, to_plain
 from labkit.domain.decisions import LEARNER
 from labkit.domain.moments import Moment
+from labkit.domain.slips import answers_slips
 from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError, LabkitError
 from labkit.market.lake import LAKE_FOLDER
@@ -117,6 +118,7 @@ class SweepResult:
         return frame_html(frame, caption=f"{len(frame)} points over {self.market.span}", marked=best)
 
 
+@answers_slips
 def sweep(
     grid: Mapping[str, Sequence[float]],
     symbols: Sequence[str] | None = None,
@@ -166,6 +168,7 @@ def sweep(
         return SweepResult(market, [done[_key(point)] for point in points])
 
 
+@answers_slips
 def search(
     space: Mapping[str, tuple[float, float]],
     symbols: Sequence[str] | None = None,

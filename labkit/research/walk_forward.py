@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from labkit.domain.clock import DAY_MS
 from labkit.domain.moments import Moment, moment_text
+from labkit.domain.slips import answers_slips
 from labkit.errors import ConfigError
 from labkit.market.lake import LAKE_FOLDER
 from labkit.research import units
@@ -155,6 +156,7 @@ class WalkForwardResult:
         return moment_text((self._first_day + index) * DAY_MS)
 
 
+@answers_slips
 def walk_forward(
     symbols: Sequence[str] | None = None,
     start: Moment | None = None,

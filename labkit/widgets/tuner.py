@@ -61,6 +61,8 @@ class Tuner(PageWidget):
     """The settings as they stand."""
     move: traitlets.List[Any] = traitlets.List().tag(sync=True)
     """The page and the number of the latest move in `values`, by which a page knows an answer to an older one."""
+    running = traitlets.Bool(False).tag(sync=True)
+    """True while the settings as they stand have no look yet."""
 
     def __init__(
         self,
@@ -77,11 +79,13 @@ class Tuner(PageWidget):
         self._last: Outcome | None = None
         self._compared_name = "running now" if lab else "compared with"
         self._following = threading.Lock()
+        self._asking = threading.Lock()
+        """A run may end before its number is noted: both wait for each other."""
         super().__init__(panel=self._panel(), values=to_plain(config.trader))
         self.on_msg(self._receive)
         self._begin = begin
         self._runs = begin(config, self._take)
-        self._runs.ask({}, preview=False)
+        self._ask(preview=False)
 
     def changes(self) -> dict[str, Any]:
         """The settings that differ from those it compares with."""
@@ -138,14 +142,22 @@ class Tuner(PageWidget):
                 self._config = msgspec.structs.replace(self._config, trader=trader)
                 self._runs.close()
                 self._runs = self._begin(self._config, self._take)
-                self._runs.ask(self.changes(), preview=False)
+                self._ask(preview=False)
             self.panel = self._panel()
+
+    def _ask(self, *, preview: bool) -> None:
+        with self._asking:
+            self.running = True
+            self._asked = self._runs.ask(self.changes(), preview=preview)
 
     def _take(self, look: Outcome) -> None:
         """A run has ended; called on its thread."""
         if not look.error:
             self._last = look
         self._show(look)
+        with self._asking:
+            if look.number == self._asked:
+                self.running = False
 
     def _show(self, look: Outcome) -> None:
         names = list(look.curves)
@@ -175,7 +187,7 @@ class Tuner(PageWidget):
         with self.hold_sync():
             self.values = {**self.values, **known}
             self.move = move
-        self._runs.ask(self.changes(), preview=preview)
+        self._ask(preview=preview)
 
     def _fulfil(self, content: dict[str, Any]) -> None:
         try:

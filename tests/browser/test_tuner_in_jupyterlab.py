@@ -16,6 +16,8 @@ lab = labkit.start(data_dir={folder!r}, speed=60, symbols=["BTCUSDT", "ETHUSDT"]
 print(lab.wait_for("running"))
 """
 SLIDER = "[data-setting=barrier_sigmas]"
+RUNNING = ".labkit-tuner [data-part=running]"
+SHOWS = "([selector, value]) => document.querySelector(selector).valueAsNumber === value"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,30 @@ def notebook(
     opened.run_cell(1)
     opened.page.wait_for_selector(".labkit-tuner[data-number]", timeout=150_000)
     return opened
+
+
+@pytest.fixture(scope="module")
+def second(notebook: Any, open_notebook: Callable[[str], Any]) -> Any:
+    """The same notebook, and so the same tuner, on another page."""
+    notebook.execute("docmanager:save")
+    notebook.page.wait_for_timeout(1_500)
+    opened = open_notebook("tuner.ipynb")
+    opened.page.wait_for_selector(".labkit-tuner[data-number]", timeout=60_000)
+    return opened
+
+
+def drag(notebook: Any, slider: Any, pixels: float, *, grip: bool = True, let_go: bool = True) -> None:
+    """Take the knob of a slider with the mouse, move it that far from where it was taken, and let go."""
+    box = slider.bounding_box()
+    knob = slider.evaluate("node => (node.valueAsNumber - node.min) / (node.max - node.min)")
+    mouse = notebook.page.mouse
+    if grip:
+        notebook.taken_at = box["x"] + 8 + knob * (box["width"] - 16)
+        mouse.move(notebook.taken_at, box["y"] + box["height"] / 2)
+        mouse.down()
+    mouse.move(notebook.taken_at + pixels, box["y"] + box["height"] / 2, steps=4)
+    if let_go:
+        mouse.up()
 
 
 def set_slider(notebook: Any, value: float, event: str, selector: str = SLIDER) -> None:
@@ -119,24 +145,60 @@ def test_a_slider_answers_while_a_cell_is_busy(notebook: Any) -> None:
     set_slider(notebook, 1.6, "change")
 
 
-def test_a_second_page_and_a_reloaded_one_show_the_same_values_and_pictures(
-    notebook: Any, open_notebook: Callable[[str], Any]
-) -> None:
-    notebook.execute("docmanager:save")
-    notebook.page.wait_for_timeout(1_500)
-    second = open_notebook("tuner.ipynb")
-    second.page.wait_for_selector(".labkit-tuner[data-number]", timeout=60_000)
-    assert second.page.locator(SLIDER).evaluate("node => node.valueAsNumber") == pytest.approx(1.6)
+def test_a_kernel_that_does_not_answer_is_said_and_what_was_set_meanwhile_is_run(notebook: Any) -> None:
+    message = notebook.page.locator(".labkit-tuner .labkit-message")
+    with notebook.kernel_held_up():
+        set_slider(notebook, 1.4, "change")
+        notebook.page.wait_for_selector(".labkit-tuner .labkit-message:has-text('has not answered yet')")
+        assert notebook.page.locator(SLIDER).evaluate("node => node.valueAsNumber") == pytest.approx(1.4)
+        assert notebook.page.locator(RUNNING).is_visible()
+    notebook.page.wait_for_selector(RUNNING, state="hidden", timeout=60_000)
+    assert message.inner_text() == ""
+    set_slider(notebook, 1.6, "change")
+
+
+def test_a_slider_let_go_where_it_was_taken_up_is_run_over_everything(notebook: Any) -> None:
+    slider = notebook.page.locator(SLIDER)
+    slider.scroll_into_view_if_needed()
+    drag(notebook, slider, 20, let_go=False)
+    notebook.page.wait_for_selector(".labkit-tuner [data-part=span][data-preview=yes]", timeout=60_000)
+    drag(notebook, slider, 0, grip=False)
+    notebook.page.wait_for_selector(".labkit-tuner [data-part=span][data-preview='']", timeout=60_000)
+    assert slider.evaluate("node => node.valueAsNumber") == pytest.approx(1.6)
+
+
+def test_a_second_page_shows_the_same_values_and_figures(notebook: Any, second: Any) -> None:
     set_slider(notebook, 1.2, "change")
-    second.page.wait_for_function(
-        "selector => document.querySelector(selector).valueAsNumber === 1.2", arg=SLIDER, timeout=30_000
-    )
-    second.page.reload()
-    second.page.wait_for_selector(".labkit-tuner[data-number]", timeout=60_000)
-    assert second.page.locator(SLIDER).evaluate("node => node.valueAsNumber") == pytest.approx(1.2)
+    second.page.wait_for_function(SHOWS, arg=[SLIDER, 1.2], timeout=30_000)
+    for page in (notebook.page, second.page):
+        page.wait_for_selector(RUNNING, state="hidden", timeout=60_000)
     rows = [page.locator(".labkit-tuner tbody").inner_text() for page in (notebook.page, second.page)]
     assert rows[0] == rows[1]
-    second.page.close()
+    set_slider(notebook, 1.6, "change")
+
+
+def test_a_reloaded_page_goes_on_where_it_was(notebook: Any, second: Any) -> None:
+    second.page.reload()
+    second.page.wait_for_selector(".labkit-tuner[data-number]", timeout=60_000)
+    slider = second.page.locator(SLIDER)
+    assert slider.evaluate("node => node.valueAsNumber") == pytest.approx(1.6)
+    drag(second, slider, 20)
+    moved = slider.evaluate("node => node.valueAsNumber")
+    assert moved > 1.6
+    notebook.page.wait_for_function(SHOWS, arg=[SLIDER, moved], timeout=30_000)
+    set_slider(notebook, 1.6, "change")
+
+
+def test_two_pages_that_move_different_settings_at_once_keep_both(notebook: Any, second: Any) -> None:
+    with notebook.kernel_held_up():
+        set_slider(notebook, 0.45, "change", "[data-setting=kelly_fraction]")
+        set_slider(second, 0.75, "change", "[data-setting=cost_margin]")
+        second.page.wait_for_timeout(500)
+    for page in (notebook.page, second.page):
+        page.wait_for_selector(RUNNING, state="hidden", timeout=60_000)
+        page.wait_for_function(SHOWS, arg=["[data-setting=kelly_fraction]", 0.45], timeout=30_000)
+        page.wait_for_function(SHOWS, arg=["[data-setting=cost_margin]", 0.75], timeout=30_000)
+    notebook.page.locator("[data-part=reset]").click()
     set_slider(notebook, 1.6, "change")
 
 

@@ -55,6 +55,19 @@ def test_funding_at_midnight_is_booked_as_the_exchange_paid_it(two_days: tuple[D
     assert [event.text for event in second.events if event.severity == "alarm"] == []
 
 
+def test_every_trade_finds_the_decision_that_opened_it_even_before_midnight(
+    two_days: tuple[DayHistory, DayHistory],
+) -> None:
+    first, second = two_days
+    assert any(trade.opened_ms < second.start_ms for trade in second.trades)
+    decided = set(map(repr, (*first.decisions, *second.decisions)))
+    for trade in (*first.trades, *second.trades):
+        entry = (first.entry_decisions | second.entry_decisions)[trade.entry_order]
+        assert repr(entry) in decided
+        assert (entry.symbol, entry.side > 0) == (trade.symbol, trade.side == "long")
+        assert 0 <= trade.opened_ms - entry.time_ms < 60_000
+
+
 def test_a_trade_carried_over_midnight_has_the_prices_it_was_opened_at(two_days: tuple[DayHistory, DayHistory]) -> None:
     second = two_days[1]
     carried = [trade for trade in second.trades if trade.opened_ms < second.start_ms]

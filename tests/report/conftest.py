@@ -99,6 +99,7 @@ def build_day(
     closed: list[ClosedTrade] = []
     opened: list[PositionRow] = []
     decisions: list[Decision] = []
+    entries: dict[str, Decision] = {}
     payments: list[FundingPayment] = []
     flows: list[tuple[int, Decimal]] = []
     spans: list[tuple[int, int, Decimal]] = []
@@ -115,8 +116,10 @@ def build_day(
         exit_price = entry * (1 + Decimal(rng.randint(-55, 70)) * side.sign / 10_000)
         quantity = (Decimal(rng.randint(800, 4_000)) / entry).quantize(Decimal("0.001"))
         decisions.append(
-            decision(symbol, begin, Action.ENTER_LONG if side.sign > 0 else Action.ENTER_SHORT, "expected_value",
-                     side.sign, rng.uniform(0.0002, 0.001))
+            opened_by := decision(
+                symbol, begin, Action.ENTER_LONG if side.sign > 0 else Action.ENTER_SHORT, "expected_value", side.sign,
+                rng.uniform(0.0002, 0.001),
+            )
         )  # fmt: skip
         position, parts = Position(symbol), []
         leave_open = still_open and number >= trades - 2
@@ -154,13 +157,14 @@ def build_day(
         slipped = slippage[parts[-1].trade_id] = Decimal(rng.randint(-300, 60)) / 625
         fees = sum((fill.commission for fill in parts), ZERO)
         spans.append((begin, end, realized))
+        entries[f"e{number}"] = opened_by
         closed.append(
             ClosedTrade(
                 symbol=symbol, side="long" if side.sign > 0 else "short", quantity=quantity, entry_price=entry,
                 exit_price=exit_price, opened_ms=begin, closed_ms=end, realized_pnl=realized,
                 slippage=slipped, commission=fees,
-                funding=funding, net_pnl=realized - fees + funding, exit_reason=rng.choice(EXITS), entry_order="e",
-                exit_order="x",
+                funding=funding, net_pnl=realized - fees + funding, exit_reason=rng.choice(EXITS),
+                entry_order=f"e{number}", exit_order="x",
             )
         )  # fmt: skip
     for minute in range(0, minutes, 5):
@@ -218,6 +222,7 @@ def build_day(
         slippage=tuple(slippage.get(fill.trade_id, ZERO) for fill in in_order),
         funding=tuple(sorted(payments, key=lambda payment: payment.time_ms)),
         trades=tuple(sorted(closed, key=lambda trade: trade.closed_ms)),
+        entry_decisions=entries,
         open_positions=tuple(opened),
         prices={
             symbol: tuple(

@@ -148,15 +148,3 @@ def test_the_nearest_refusal_has_the_highest_expected_value_of_its_reason(make_d
     for reason, nearest in metrics.nearest_refusals(day.decisions).items():
         rivals = [d for d in day.decisions if d.action is Action.REFUSE and d.primary_reason == reason]
         assert nearest.expected_value == max(d.expected_value for d in rivals)
-
-
-def test_a_trade_finds_the_decision_that_opened_it(make_day: MakeDay) -> None:
-    day = make_day(trades=20)
-    for trade, entry in zip(day.trades, metrics.entry_decisions(day), strict=True):
-        assert entry is not None
-        assert (entry.symbol, entry.time_ms, entry.side > 0) == (trade.symbol, trade.opened_ms, trade.side == "long")
-
-
-def test_a_trade_opened_by_nobodys_decision_has_none(make_day: MakeDay) -> None:
-    day = msgspec.structs.replace(make_day(trades=5), decisions=())
-    assert set(metrics.entry_decisions(day)) == {None}

@@ -32,6 +32,9 @@ def market() -> Market:
         ({"data": 3}, 'data: 3 is no market; "lake", "simulated"'),
         ({"data": {"A": 3}}, "data: A needs a DataFrame of candles, not 3"),
         ({"data": "lake"}, "say from when to when"),
+        ({"data": "simulted"}, "data: there is no file or folder simulted; did you mean simulated"),
+        ({"tradr": {}}, r"backtest\(\) takes no 'tradr'; did you mean trader\?"),
+        ({"workers": 2}, r"backtest\(\) takes no 'workers'; it takes symbols, start, end"),
         ({"start": "soon"}, "start 'soon': write a UTC day or time"),
         ({"start": "2024-02-01", "end": "2024-01-01"}, "start 2024-02-01 does not lie before end 2024-01-01"),
         ({"policy": 3}, "policy 3 has no name"),
@@ -49,6 +52,7 @@ def test_a_backtest_says_what_was_wrong(market: Market, given: dict[str, Any], s
         ({"horizon_minutes": 60}, {}, "grid: horizon_minutes needs a list of values"),
         ({"horizon_minutes": []}, {}, "grid: horizon_minutes needs a list of values"),
         ({"horizon": [60]}, {}, "horizon_minutes"),
+        ({"cost_margin": [0.0]}, {"sheduler": "x"}, r"sweep\(\) takes no 'sheduler'; did you mean scheduler\?"),
         ({}, {"workers": -2}, "workers: -2 is no whole number from 0 on"),
         ({"cost_margin": [0.0]}, {"scheduler": "nowhere"}, "scheduler 'nowhere': no Dask cluster answers there"),
     ],
@@ -75,3 +79,14 @@ def test_a_search_says_what_was_wrong(market: Market, space: Any, given: dict[st
 def test_what_is_as_it_should_be_is_let_through(market: Market) -> None:
     run = labkit.backtest(data=market, spread_bps=0, start="2024-10-04", trader={}, risk=None, progress=False)
     assert run.market.symbols == market.symbols
+
+
+@pytest.mark.parametrize("call", [labkit.search, labkit.sweep])
+def test_a_call_without_what_to_try_says_what_is_missing(call: Any) -> None:
+    with pytest.raises(ConfigError, match=r"missing a required argument: '(grid|space)'; write (search|sweep)\("):
+        call()
+
+
+def test_a_walk_forward_says_what_was_wrong(market: Market) -> None:
+    with pytest.raises(ConfigError, match=r"walk_forward\(\) takes no 'trian_days'; did you mean train_days\?"):
+        labkit.walk_forward(data=market, trian_days=3)  # type: ignore[call-arg]

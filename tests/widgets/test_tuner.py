@@ -86,6 +86,12 @@ def until_panel(widget: Any, wanted: Callable[[dict[str, Any]], bool]) -> None:
         assert wanted(widget.panel) or widget.comm.news.wait(PATIENCE_SECONDS), "the widget has fallen silent"
 
 
+def until_state(widget: Any, name: str, value: object) -> None:
+    while getattr(widget, name) != value:
+        widget.comm.news.clear()
+        assert getattr(widget, name) == value or widget.comm.news.wait(PATIENCE_SECONDS), "the widget has fallen silent"
+
+
 def answer_to(widget: Any, **wish: Any) -> Any:
     widget.comm.sent.clear()
     widget.comm.say({"kind": "wish", **wish})
@@ -163,6 +169,19 @@ def test_every_new_setting_is_one_look_more(tuner: Any) -> None:
     assert set_to(tuner, cost_margin=0.5)["trials"] == "2nd look at these 92 days"
     assert set_to(tuner, cost_margin=0.6)["trials"] == "3rd look at these 92 days"
     assert set_to(tuner, cost_margin=0.5)["trials"] == "3rd look at these 92 days"
+
+
+def test_the_page_is_told_while_a_run_is_under_way_and_that_it_has_ended(tuner: Any) -> None:
+    set_to(tuner, cost_margin=0.5)
+    until_state(tuner, "running", False)
+    states = [note["data"]["state"] for note in tuner.comm.sent if (note["data"] or {}).get("method") == "update"]
+    assert [state["running"] for state in states if "running" in state] == [True, False]
+
+
+def test_a_move_sets_what_it_names_and_leaves_what_another_page_has_set(tuner: Any) -> None:
+    set_to(tuner, kelly_fraction=0.5)
+    set_to(tuner, cost_margin=0.75)
+    assert tuner.changes() == {"kelly_fraction": 0.5, "cost_margin": 0.75}
 
 
 def test_a_reloaded_page_is_told_the_last_look_again(tuner: Any) -> None:

@@ -1,6 +1,8 @@
 // The tuner: sliders and number fields on the left, what the settings would have come to on the right.
 
 const CONFIRM_WITHIN_MS = 3000;
+const ANSWER_EXPECTED_MS = 2000;
+const NO_ANSWER = "The kernel has not answered yet: a cell may be keeping it busy. What is set here waits.";
 const NEWS_EVERY_MS = 5000; // how soon a promotion, or what another page applied, is compared with
 
 function buildSetting(setting, moved) {
@@ -20,9 +22,18 @@ function buildSetting(setting, moved) {
   );
   let back = setting.default;
   let text = "";
-  const take = (value, preview) => Number.isFinite(value) && moved(setting.key, value, preview);
+  let held = false;
+  const take = (value, preview) => {
+    held = preview;
+    if (Number.isFinite(value)) moved(setting.key, value, preview);
+  };
+  const release = () => held && take(range.valueAsNumber, false);
   range.addEventListener("input", () => take(range.valueAsNumber, true));
   range.addEventListener("change", () => take(range.valueAsNumber, false));
+  // A slider let go where it was taken up has not changed, to the browser; the last look was a preview all the same.
+  range.addEventListener("pointerup", () => setTimeout(release));
+  range.addEventListener("pointercancel", release);
+  range.addEventListener("blur", release);
   const typed = () => field.value !== text && take(field.valueAsNumber, false);
   field.addEventListener("change", typed);
   // JupyterLab keeps Enter from the fields inside a cell, and with it the change that Enter makes.
@@ -50,12 +61,14 @@ function render({ model, el }) {
   const panel = () => model.get("panel");
   let values = { ...model.get("values") };
   let asked = 0; // page time of the move that waits for its picture
-  let dragging = false;
+  let dragged = ""; // the setting whose slider is held
   const page = Math.random().toString(36).slice(2);
   let moves = 0;
+  let unsent = {}; // what was moved since the last message
+  const sent = new Map(); // what each move sets that the kernel has not taken yet, by number
 
   const state = h("span", { class: "labkit-badge", role: "status", "data-part": "span" }, "first run…");
-  const running = h("span", { class: "labkit-state", "data-tone": "warn" }, "running…");
+  const running = h("span", { class: "labkit-state", "data-tone": "warn", "data-part": "running" }, "running…");
   const looks = h("span", { class: "labkit-muted", "data-part": "trials" });
   const span = h("div", { class: "labkit-disclosure" });
   const controls = h("div", { class: "labkit-tuner-controls" });
@@ -94,16 +107,20 @@ function render({ model, el }) {
   el.append(root);
 
   const ask = (preview) => {
-    running.hidden = false;
     asked ||= performance.now();
     moves += 1;
-    model.send({ kind: "set", values, preview, move: [page, moves] });
+    sent.set(moves, unsent);
+    model.send({ kind: "set", values: unsent, preview, move: [page, moves] });
+    unsent = {};
+    showRunning();
+    expectAnswer();
   };
   // While dragging: one request a frame at most; the newest wins anyway.
   let waiting = false;
   const moved = (key, value, preview) => {
     values = { ...values, [key]: value };
-    dragging = preview;
+    unsent = { ...unsent, [key]: value };
+    dragged = preview ? key : "";
     if (!preview) {
       waiting = false;
       ask(false);
@@ -133,18 +150,35 @@ function render({ model, el }) {
     setText(challenger, now.challenge && `${now.challenge[0].toUpperCase()}${now.challenge.slice(1)}.`);
   }
 
-  // What another page, or the lab, has set meanwhile; never under the hand that drags, nor what this hand has left since.
+  // What another page, or the lab, has set meanwhile; never what is held, nor what the kernel has still to hear of.
   function adopt() {
     const [mover, number] = model.get("move");
-    if (dragging || (mover === page && number !== moves)) return;
-    values = { ...model.get("values") };
+    if (mover === page) sent.forEach((_, move) => move <= number && sent.delete(move));
+    if (sent.size === 0) answered();
+    const holding = dragged ? { [dragged]: values[dragged] } : {};
+    values = Object.assign({}, model.get("values"), ...sent.values(), unsent, holding);
     showValues();
+    showRunning();
+  }
+
+  function showRunning() {
+    running.hidden = sent.size === 0 && !model.get("running");
+  }
+
+  let late;
+  function expectAnswer() {
+    clearTimeout(late);
+    late = setTimeout(() => say("silence", NO_ANSWER, "warn"), ANSWER_EXPECTED_MS);
+  }
+  function answered() {
+    clearTimeout(late);
+    unsay("silence");
   }
 
   function showLook(look, buffers) {
-    running.hidden = true;
-    say(look.error, "bad");
+    unsay("look");
     if (look.error) {
+      say("look", look.error, "bad");
       asked = 0;
       return;
     }
@@ -176,21 +210,28 @@ function render({ model, el }) {
     );
     if (asked) root.dataset.redrawMs = String(Math.round(performance.now() - asked));
     asked = 0;
-    adopt();
     root.dataset.number = String(look.number);
   }
 
-  function say(text, tone) {
+  let about = ""; // what the message is about: a look, an answer to a button, the silence of the kernel
+  function say(subject, text, tone) {
+    about = subject;
     setText(message, text);
     setTone(message, tone);
   }
-  const saveIt = () => model.send({ kind: "wish", wish: "save", name: name.value.trim() });
+  const unsay = (subject) => about === subject && say("", "", "");
+  const wish = (content) => {
+    model.send({ kind: "wish", ...content });
+    expectAnswer();
+  };
+  const saveIt = () => wish({ wish: "save", name: name.value.trim() });
   save.addEventListener("click", saveIt);
   name.addEventListener("keydown", (event) => event.key === "Enter" && saveIt());
-  challenge.addEventListener("click", () => model.send({ kind: "wish", wish: "challenge" }));
+  challenge.addEventListener("click", () => wish({ wish: "challenge" }));
   reset.addEventListener("click", () => {
     values = { ...panel().running };
-    dragging = false;
+    unsent = values;
+    dragged = "";
     showValues();
     ask(false);
   });
@@ -206,26 +247,35 @@ function render({ model, el }) {
     if (!armed) return arm(true);
     arm(false);
     model.send({ kind: "wish", wish: "apply" });
+    say("answer", "Stopping the lab, and starting it with these settings…", "warn");
   });
   apply.addEventListener("keydown", (event) => event.key === "Escape" && arm(false));
 
   const onMessage = (content, buffers) => {
     if (content.kind === "look") showLook(content, buffers);
-    if (content.kind === "answer") say(content.error || content.text, content.error ? "bad" : "good");
+    if (content.kind !== "answer") return;
+    clearTimeout(late);
+    say("answer", content.error || content.text, content.error ? "bad" : "good");
   };
   const onPanel = () => showValues();
   const news = setInterval(() => panel().lab && !document.hidden && model.send({ kind: "news" }), NEWS_EVERY_MS);
   model.on("msg:custom", onMessage);
   model.on("change:panel", onPanel);
   model.on("change:values", adopt);
+  model.on("change:move", adopt);
+  model.on("change:running", showRunning);
   showValues();
+  showRunning();
   model.send({ kind: "hello" });
   return () => {
     model.off("msg:custom", onMessage);
     model.off("change:panel", onPanel);
     model.off("change:values", adopt);
+    model.off("change:move", adopt);
+    model.off("change:running", showRunning);
     clearInterval(news);
     clearTimeout(timer);
+    clearTimeout(late);
     Object.values(charts).forEach((chart) => chart.close());
   };
 }
