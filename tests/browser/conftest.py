@@ -18,6 +18,21 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ARTIFACTS = REPOSITORY / ".artifacts"
+# What a screen reader calls a control, and whether one sees that it is in focus: by a line around it, or thicker lines.
+CONTROLS = """
+    const named = node => (node.getAttribute('aria-label') ?? node.labels?.[0]?.textContent ?? node.textContent).trim();
+    const controls = selector => [...document.querySelectorAll(selector)].flatMap(root =>
+        [...root.querySelectorAll('input, button, summary, [tabindex]')]).filter(node =>
+        !node.disabled && node.tabIndex >= 0 && node.checkVisibility({ visibilityProperty: true }));
+"""
+LOOK_AT_FOCUS = """() => {
+    const node = document.activeElement;
+    const style = getComputedStyle(node);
+    const outlined = style.outlineStyle === 'solid' && parseFloat(style.outlineWidth) >= 2;
+    const thick = [...node.querySelectorAll('*')].some(each => getComputedStyle(each).strokeWidth === '2px');
+    return [named(node), outlined || thick];
+}"""
+
 START_THE_SERVER = "import sys; from labkit.jupyter_server import main; main(int(sys.argv[1]), 'none', sys.argv[2])"
 
 
@@ -108,6 +123,25 @@ class Notebook:
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
+
+    def names_of_controls(self, selector: str) -> list[str]:
+        """What a screen reader calls every button and field within `selector`, as one reads."""
+        names: list[str] = self.page.evaluate(
+            f"selector => {{ {CONTROLS} return controls(selector).map(named); }}", selector
+        )
+        return names
+
+    def walk_by_tab(self, selector: str) -> list[list[Any]]:
+        """The name of each control that Tab leads to within `selector`, and whether one sees that it is in focus."""
+        count = self.page.evaluate(
+            f"selector => {{ {CONTROLS} controls(selector)[0].focus(); return controls(selector).length; }}", selector
+        )
+        self.page.keyboard.press("Shift+Tab")
+        seen = []
+        for _ in range(count):
+            self.page.keyboard.press("Tab")
+            seen.append(self.page.evaluate(f"() => {{ {CONTROLS} return ({LOOK_AT_FOCUS})(); }}"))
+        return seen
 
     def photograph(self, name: str, selector: str | None = None) -> None:
         ARTIFACTS.mkdir(exist_ok=True)

@@ -68,6 +68,11 @@ class Inspected:
         self.page.locator(".labkit-close-row [data-phase=armed]").click()
 
 
+def further(stop: Decimal, target: Decimal) -> Decimal:
+    """A stop somewhat further from the market, with as many places as this one, so that the page shows it in full."""
+    return (stop - (target - stop) / 50).quantize(stop)
+
+
 @pytest.fixture(scope="module")
 def inspected(
     open_notebook: Callable[[str], Any], new_notebook: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
@@ -80,6 +85,7 @@ def inspected(
         ROW,
         "time.sleep(8)",
         "lab.stop()",
+        "until = time.monotonic() + 8\nwhile time.monotonic() < until: pass",
     )
     notebook = open_notebook(name)
     notebook.run_cell(0, timeout_seconds=120)
@@ -203,6 +209,43 @@ def test_the_rehearsal_answers_for_the_percentage_that_is_set(inspected: Inspect
     assert "iquidated" in inspected.page.locator(".labkit-rehearsal").inner_text()
 
 
+def test_tab_leads_through_every_control_which_has_a_name_and_shows_that_it_is_in_focus(inspected: Inspected) -> None:
+    names = inspected.notebook.names_of_controls(".labkit-positions")
+    assert all(names)
+    seen = inspected.notebook.walk_by_tab(".labkit-positions")
+    # The last one counts the virtual positions, which are more by now.
+    assert seen[:-1] == [[name, True] for name in names[:-1]]
+    assert "virtual positions" in seen[-1][0]
+    assert seen[-1][1]
+
+
+def test_a_stop_moved_while_the_kernel_is_held_up_is_moved_once_and_the_page_says_that_it_waits(
+    inspected: Inspected,
+) -> None:
+    stop, target, _ = inspected.row()
+    moves = len(inspected.ledger(ev.ExitsChanged))
+    wanted = further(stop, target)
+    with inspected.notebook.kernel_held_up():
+        inspected.field("stop").fill(str(wanted))
+        inspected.page.keyboard.press("Enter")
+        inspected.answered("has not answered yet")
+        inspected.page.wait_for_selector(".labkit-positions .labkit-stale:visible")
+    inspected.answered("stop moved to")
+    assert inspected.row()[0] == wanted
+    assert len(inspected.ledger(ev.ExitsChanged)) == moves + 1
+
+
+def test_a_stop_is_moved_while_a_cell_computes(inspected: Inspected) -> None:
+    stop, target, _ = inspected.row()
+    inspected.notebook.start_cell(5)
+    inspected.page.wait_for_timeout(500)
+    inspected.field("stop").fill(str(further(stop, target)))
+    inspected.page.keyboard.press("Enter")
+    inspected.answered("stop moved to")
+    assert inspected.notebook.is_running(5)
+    inspected.notebook.wait_for_cell(5)
+
+
 def test_a_choice_is_made_while_a_cell_sleeps(inspected: Inspected) -> None:
     inspected.notebook.start_cell(3)
     inspected.page.wait_for_timeout(500)
@@ -222,7 +265,8 @@ def test_a_second_browser_sees_the_same_position_and_what_it_does_shows_in_both(
     other = open_notebook(NOTEBOOK).page
     other.wait_for_selector(CHOSEN, timeout=60_000)
     stop, target, _ = inspected.row()
-    wanted = str(stop - (target - stop) / 50)
+    moves = len(inspected.ledger(ev.ExitsChanged))
+    wanted = str(further(stop, target))
     other.locator(".labkit-field[data-exit=stop]").fill(wanted)
     other.keyboard.press("Enter")
     inspected.page.wait_for_function(
@@ -230,8 +274,15 @@ def test_a_second_browser_sees_the_same_position_and_what_it_does_shows_in_both(
         arg=wanted,
         timeout=10_000,
     )
-    other.close()
     assert inspected.row()[0] == Decimal(wanted)
+    inspected.page.locator(".labkit-undo").click()
+    other.wait_for_function(
+        "stop => Number(document.querySelector('.labkit-field[data-exit=stop]').value) === Number(stop)",
+        arg=str(stop),
+        timeout=10_000,
+    )
+    other.close()
+    assert [event.stop_price for event in inspected.ledger(ev.ExitsChanged)[moves:]] == [Decimal(wanted), stop]
 
 
 def test_one_click_alone_closes_no_part(inspected: Inspected) -> None:

@@ -5,6 +5,8 @@ const STALE_AFTER_MS = 2200; // without any message; a living kernel sends one e
 const ACKNOWLEDGE_EVERY_MS = 4000;
 const RESYNC_EVERY_MS = 1500;
 const HISTORY_POINTS = 90;
+const SILENT_AFTER_MS = 2000; // without an answer to a wish
+const KERNEL_IS_SILENT = "The kernel has not answered yet: a cell may be keeping it busy.";
 
 function openFeed(model) {
   const feed = {
@@ -95,10 +97,20 @@ function openFeed(model) {
     accepted(patch);
   }
 
-  // Ask the lab for something; `onAnswer` gets "" or what went wrong.
-  feed.wish = (content, onAnswer) => {
+  // Ask the lab for something; `onAnswer` gets "" or what went wrong. Meanwhile `onSilence` gets the words
+  // for a kernel that has not answered so far, and "" once it has.
+  feed.wish = (content, onAnswer, onSilence) => {
     const request = `${Date.now()}-${++requests}`;
-    feed.answers.set(request, onAnswer);
+    let silent = false;
+    const silence = setTimeout(() => {
+      silent = true;
+      onSilence(KERNEL_IS_SILENT);
+    }, SILENT_AFTER_MS);
+    feed.answers.set(request, (error) => {
+      clearTimeout(silence);
+      if (silent) onSilence("");
+      onAnswer(error);
+    });
     model.send({ kind: "wish", request, ...content });
   };
 

@@ -146,11 +146,11 @@ export default widgetOf((feed, el) => {
     setText(message, text);
     setTone(message, tone);
   }
-  const answered = (done) => (error) => say(error || done, error ? "bad" : "good");
+  const ask = (content, done) => feed.wish(content, (error) => say(error || done, error ? "bad" : "good"), (words) => say(words, "warn"));
 
   function buildChoice(row) {
     const node = h("button", { type: "button", class: "labkit-button", title: row.description, "data-weather": row.key }, row.key);
-    node.addEventListener("click", () => feed.wish({ wish: "weather", name: row.key }, answered(`${row.key}: begun`)));
+    node.addEventListener("click", () => ask({ wish: "weather", name: row.key }, `${row.key}: begun`));
     return {
       node,
       update(next) {
@@ -158,8 +158,8 @@ export default widgetOf((feed, el) => {
       },
     };
   }
-  clear.addEventListener("click", () => feed.wish({ wish: "clear_weather" }, answered("fair weather again")));
-  resume.addEventListener("click", () => feed.wish({ wish: "resume_entries" }, answered("new entries are allowed")));
+  clear.addEventListener("click", () => ask({ wish: "clear_weather" }, "fair weather again"));
+  resume.addEventListener("click", () => ask({ wish: "resume_entries" }, "new entries are allowed"));
 
   let armed = false;
   let timer;
@@ -175,7 +175,7 @@ export default widgetOf((feed, el) => {
   red.addEventListener("click", () => {
     if (!armed) return arm(true);
     arm(false);
-    feed.wish({ wish: "flatten" }, answered("closing everything; new entries are paused"));
+    ask({ wish: "flatten" }, "closing everything; new entries are paused");
   });
   red.addEventListener("keydown", (event) => event.key === "Escape" && arm(false));
   arm(false);

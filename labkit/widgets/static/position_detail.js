@@ -1,7 +1,6 @@
 // Everything about the chosen position: result split, chart, exits, closing a part, receipt, rehearsal.
 
 const CONFIRM_WITHIN_MS = 3000;
-const ANSWER_EXPECTED_MS = 2000;
 const REHEARSE_EVERY_MS = 150;
 
 // A button that asks once more: the second press within three seconds counts. `press` is told that it did.
@@ -140,14 +139,11 @@ function buildExitField(key, label, move) {
 
 function buildEdits(feed, say) {
   let edit = null;
-  const late = () => setTimeout(() => say("The kernel has not answered yet: a cell may be keeping it busy.", "warn"), ANSWER_EXPECTED_MS);
   function ask(content, done, onAnswer) {
-    const timer = late();
     feed.wish({ symbol: edit.symbol, ...content }, (error) => {
-      clearTimeout(timer);
       say(error ? `Refused: ${error}` : done, error ? "bad" : "good");
       onAnswer?.(error);
-    });
+    }, (words) => say(words, "warn"));
   }
   function move(key, text, onAnswer) {
     ask({ wish: "move_exits", [key]: text }, `${edit.symbol}: ${key} moved to ${text}.`, onAnswer);
@@ -235,7 +231,7 @@ function buildRehearsal(feed, say) {
     timer = setTimeout(() => feed.wish({ wish: "rehearse", percent }, (error) => {
       if (error) say(`Refused: ${error}`, "bad");
       asked = null;
-    }), REHEARSE_EVERY_MS);
+    }, (words) => say(words, "warn")), REHEARSE_EVERY_MS);
   }
   function paintPercent(percent) {
     setText(shownPercent, `${percent < 0 ? "−" : "+"}${Math.abs(percent)} %`);
@@ -283,7 +279,7 @@ function buildDetail(feed) {
   const split = h("div", { class: "labkit-account labkit-split", role: "group", "aria-label": "Where the result comes from" });
   const title = h("h3", { class: "labkit-detail-title" });
   const close = h("button", { type: "button", class: "labkit-button labkit-small", "aria-label": "Leave the detail" }, "✕");
-  close.addEventListener("click", () => feed.wish({ wish: "choose", symbol: "" }, (error) => error && say(error, "bad")));
+  close.addEventListener("click", () => feed.wish({ wish: "choose", symbol: "" }, (error) => error && say(error, "bad"), (words) => say(words, "warn")));
   const gone = h("p", { class: "labkit-gone", role: "status" });
   const body = h(
     "div",

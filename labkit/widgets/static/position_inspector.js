@@ -16,6 +16,7 @@ function buildRow(feed, line, say, choose) {
   const liquidation = cell("liquidation");
   const button = h("button", { type: "button", class: "labkit-button" });
   const name = h("button", { type: "button", class: "labkit-choose", title: "Show its chart, and why it was opened" }, line.key);
+  const silent = (words) => say(words, "warn");
   let phase = "idle"; // idle, armed, sent, under way
   let timer;
 
@@ -28,7 +29,6 @@ function buildRow(feed, line, say, choose) {
     setAttribute(button, "aria-label", phase === "armed" ? `Really close ${line.key}? Press again` : `${words[phase]} ${line.key}`);
     setAttribute(button, "aria-disabled", String(phase === "sent" || phase === "under way"));
     if (phase === "armed") timer = setTimeout(() => enter("idle"), CONFIRM_WITHIN_MS);
-    if (phase === "sent") timer = setTimeout(() => say("The kernel has not answered yet: a cell may be keeping it busy.", "warn"), ANSWER_EXPECTED_MS);
   }
 
   button.addEventListener("click", (event) => {
@@ -41,7 +41,7 @@ function buildRow(feed, line, say, choose) {
       say(error ? `${line.key} was not closed: ${error}` : `${line.key}: closing order sent.`, error ? "bad" : "good");
       // If the position is still there and nobody is closing it, the button must come back.
       if (!error) timer = setTimeout(() => phase === "under way" && !current.closing && enter("idle"), 5000);
-    });
+    }, silent);
   });
   button.addEventListener("keydown", (event) => event.key === "Escape" && phase === "armed" && enter("idle"));
   enter("idle");
@@ -167,13 +167,15 @@ export default widgetOf((feed, el) => {
     if (tone === "good") silenceAfter = setTimeout(() => setText(message, ""), 6000);
   }
 
+  const silent = (words) => say(words, "warn");
+
   const detail = buildDetail(feed);
   const root = h("div", { class: "labkit labkit-positions" }, header.node, bar, h("div", { class: "labkit-scroll" }, table), nothing, hint, detail.node, virtual);
   el.append(root);
 
   pause.addEventListener("click", () => {
     const wish = feed.sections.header.entries_paused ? "resume_entries" : "pause_entries";
-    feed.wish({ wish }, (error) => say(error, "bad"));
+    feed.wish({ wish }, (error) => say(error, "bad"), silent);
   });
 
   let rows = new Map();
@@ -185,7 +187,7 @@ export default widgetOf((feed, el) => {
     feed.wish({ wish: "choose", symbol }, (error) => {
       if (error) say(error, "bad");
       wanted = null;
-    });
+    }, silent);
   }
   const markChosen = () => rows.forEach((entry, key) => entry.mark(key === (wanted ?? feed.sections.chosen)));
   body.addEventListener("keydown", (event) => {
