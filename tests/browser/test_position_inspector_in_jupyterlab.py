@@ -134,10 +134,13 @@ def test_the_inspector_fits_the_page_and_keeps_exits_and_buttons_in_reach(
             const cut = nodes.filter(node => !box(node).width || box(node).right > edge + 0.5);
             const covered = [...root.querySelectorAll('tr[data-position]')].filter(row =>
                 box(row.querySelector('td.labkit-exits')).right > box(row.querySelector('.labkit-actions')).left + 0.5);
-            return [nodes.length > 5, cut.length, covered.length, root.scrollWidth - root.clientWidth];
+            const clipped = [...root.querySelectorAll('.labkit-contribution > span:first-child')].filter(node =>
+                node.scrollWidth > node.clientWidth);
+            const wide = root.scrollWidth - root.clientWidth;
+            return [nodes.length > 5, cut.length, covered.length, clipped.map(node => node.textContent), wide];
         }"""
     )
-    assert outside == [True, 0, 0, 0]
+    assert outside == [True, 0, 0, [], 0]
 
 
 def test_a_stop_typed_into_its_field_is_in_the_ledger(inspected: Inspected) -> None:
