@@ -69,8 +69,6 @@ def arguments(port: int, browser: str, folder: Path) -> list[str]:
         f"--LabApp.default_url=/lab/tree/{folder.name}/{START_NOTEBOOK}",
         # A page that is closed while a monitor runs would otherwise grow the server by every message it misses.
         "--MappingKernelManager.buffer_offline_messages=False",
-        # The server's own value is three times the interval, which tornado warns of on every start.
-        "--ServerApp.tornado_settings={'ws_ping_timeout': 30000}",
         f"--KernelManager.shutdown_wait_time={SHUTDOWN_SECONDS}",
         "--KernelManager.transport_encryption=auto",
     ]
