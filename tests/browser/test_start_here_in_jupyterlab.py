@@ -77,6 +77,10 @@ def test_a_decision_is_shown_with_its_reason(start_here: StartHere) -> None:
     start_here.notebook.photograph("start-here-monitor", ".labkit-monitor")
 
 
+STILL_ASKS = """symbol => /^(Close|Really)/.test(
+    document.querySelector(`tr[data-position=${symbol}] button.labkit-button`)?.getAttribute("aria-label") ?? "")"""
+
+
 def test_close_closes_the_position_and_the_ledger_knows_who_did_it(start_here: StartHere) -> None:
     start_here.run("opened", timeout_seconds=200)
     start_here.run("inspector")
@@ -84,8 +88,12 @@ def test_close_closes_the_position_and_the_ledger_knows_who_did_it(start_here: S
     symbol = row.get_attribute("data-position")
     held = start_here.page.locator(f".labkit-positions tr[data-position={symbol}]")
     start_here.notebook.photograph("start-here-positions", ".labkit-positions")
-    held.locator("button.labkit-button").click()
-    held.locator("button.labkit-button").click()
+    for _ in range(3):
+        held.locator("button.labkit-button").click()
+        held.locator("button.labkit-button").click()
+        # A machine with much to do may need longer between the two than the button stays armed.
+        if not start_here.page.evaluate(STILL_ASKS, symbol):
+            break
     held.wait_for(state="detached", timeout=CLOSE_SECONDS * 1000)
     assert "user" in start_here.run("reasons")
 
