@@ -20,9 +20,12 @@ ZERO = Decimal(0)
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory: pytest.TempPathFactory) -> DayHistory:
+    """Three quarters of an hour with a strong planted edge, so that trades come at once."""
     ledger = labkit.rehearse(
-        seed=1, minutes=180, folder=tmp_path_factory.mktemp("rehearsal"), paper={"weather": "drizzle"}
-    )
+        seed=1, minutes=45, folder=tmp_path_factory.mktemp("rehearsal"), symbols=("BTCUSDT", "ETHUSDT"),
+        paper={"history_days": 4, "planted_edge": 0.8, "weather": "drizzle"},
+        trader={"warm_up_minutes": 600, "cold_start_labels": 100, "horizon_minutes": 10, "decision_every_minutes": 2},
+    )  # fmt: skip
     return read_day(ledger, days_in(ledger)[-1])
 
 
