@@ -14,18 +14,15 @@ from labkit.domain.day_history import DayHistory
 from labkit.domain.orders import Fill, Side
 from labkit.domain.position import Position
 from labkit.engine.history import SlippageBook, days_in, read_day
+from tests.lab.conftest import SMALL
 
 ZERO = Decimal(0)
 
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory: pytest.TempPathFactory) -> DayHistory:
-    """Three quarters of an hour with a strong planted edge, so that trades come at once."""
-    ledger = labkit.rehearse(
-        seed=1, minutes=45, folder=tmp_path_factory.mktemp("rehearsal"), symbols=("BTCUSDT", "ETHUSDT"),
-        paper={"history_days": 4, "planted_edge": 0.8, "weather": "drizzle"},
-        trader={"warm_up_minutes": 600, "cold_start_labels": 100, "horizon_minutes": 10, "decision_every_minutes": 2},
-    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("rehearsal")
+    ledger = labkit.rehearse(minutes=45, folder=folder, **SMALL, paper={"weather": "drizzle"})
     return read_day(ledger, days_in(ledger)[-1])
 
 
