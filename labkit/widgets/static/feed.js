@@ -97,18 +97,13 @@ function openFeed(model) {
     accepted(patch);
   }
 
-  // Ask the lab for something; `onAnswer` gets "" or what went wrong. Meanwhile `onSilence` gets the words
-  // for a kernel that has not answered so far, and "" once it has.
+  // Ask the lab for something; `onAnswer` gets "" or what went wrong, `onSilence` what `watchForSilence` has to say.
   feed.wish = (content, onAnswer, onSilence) => {
     const request = `${Date.now()}-${++requests}`;
-    let silent = false;
-    const silence = setTimeout(() => {
-      silent = true;
-      onSilence(KERNEL_IS_SILENT);
-    }, SILENT_AFTER_MS);
+    const silence = watchForSilence(onSilence);
+    silence.asked();
     feed.answers.set(request, (error) => {
-      clearTimeout(silence);
-      if (silent) onSilence("");
+      silence.answered();
       onAnswer(error);
     });
     model.send({ kind: "wish", request, ...content });
@@ -128,6 +123,26 @@ function openFeed(model) {
   const watch = setInterval(() => feed.isStale() && resync(), RESYNC_EVERY_MS);
   feed.close = () => clearInterval(watch);
   return feed;
+}
+
+// For what is asked of the kernel: `onSilence` gets the words for one that has not answered so far, and "" once it has.
+function watchForSilence(onSilence) {
+  let timer;
+  let silent = false;
+  return {
+    asked() {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        silent = true;
+        onSilence(KERNEL_IS_SILENT);
+      }, SILENT_AFTER_MS);
+    },
+    answered() {
+      clearTimeout(timer);
+      if (silent) onSilence("");
+      silent = false;
+    },
+  };
 }
 
 // Shows `feed` in a place: `paint` when something arrived, `tick` four times a second for ages. Returns how to end it.

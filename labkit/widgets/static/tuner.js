@@ -1,8 +1,6 @@
 // The tuner: sliders and number fields on the left, what the settings would have come to on the right.
 
 const CONFIRM_WITHIN_MS = 3000;
-const ANSWER_EXPECTED_MS = 2000;
-const NO_ANSWER = "The kernel has not answered yet: a cell may be keeping it busy. What is set here waits.";
 const NEWS_EVERY_MS = 5000; // how soon a promotion, or what another page applied, is compared with
 
 let fields = 0; // of all tuners on the page: one tuner may be shown in two places
@@ -119,7 +117,7 @@ function render({ model, el }) {
     model.send({ kind: "set", values: unsent, preview, move: [page, moves] });
     unsent = {};
     showRunning();
-    expectAnswer();
+    silence.asked();
   };
   // While dragging: one request a frame at most; the newest wins anyway.
   let waiting = false;
@@ -161,7 +159,7 @@ function render({ model, el }) {
   function adopt() {
     const [mover, number] = model.get("move");
     if (mover === page) sent.forEach((_, move) => move <= number && sent.delete(move));
-    if (sent.size === 0) answered();
+    if (sent.size === 0) silence.answered();
     const holding = dragged ? { [dragged]: values[dragged] } : {};
     values = Object.assign({}, model.get("values"), ...sent.values(), unsent, holding);
     showValues();
@@ -170,16 +168,6 @@ function render({ model, el }) {
 
   function showRunning() {
     running.hidden = sent.size === 0 && !model.get("running");
-  }
-
-  let late;
-  function expectAnswer() {
-    clearTimeout(late);
-    late = setTimeout(() => say("silence", NO_ANSWER, "warn"), ANSWER_EXPECTED_MS);
-  }
-  function answered() {
-    clearTimeout(late);
-    unsay("silence");
   }
 
   function showLook(look, buffers) {
@@ -227,9 +215,10 @@ function render({ model, el }) {
     setTone(message, tone);
   }
   const unsay = (subject) => about === subject && say("", "", "");
+  const silence = watchForSilence((words) => (words ? say("silence", `${words} What is set here waits.`, "warn") : unsay("silence")));
   const wish = (content) => {
     model.send({ kind: "wish", ...content });
-    expectAnswer();
+    silence.asked();
   };
   const saveIt = () => wish({ wish: "save", name: name.value.trim() });
   save.addEventListener("click", saveIt);
@@ -262,7 +251,7 @@ function render({ model, el }) {
   const onMessage = (content, buffers) => {
     if (content.kind === "look") showLook(content, buffers);
     if (content.kind !== "answer") return;
-    clearTimeout(late);
+    silence.answered();
     say("answer", content.error || content.text, content.error ? "bad" : "good");
   };
   const onPanel = () => showValues();
@@ -283,7 +272,7 @@ function render({ model, el }) {
     model.off("change:running", showRunning);
     clearInterval(news);
     clearTimeout(timer);
-    clearTimeout(late);
+    silence.answered();
     Object.values(charts).forEach((chart) => chart.close());
   };
 }
