@@ -24,18 +24,26 @@ LIKENESS = 0.6
 
 def answers_slips(function: Callable[P, R]) -> Callable[P, R]:
     """Have `function` answer a call that does not fit its parameters with `UnfitCall`; any other call is left alone."""
+    return answers_slips_as(function.__qualname__.rpartition(".")[2])(function)
 
-    @wraps(function)
-    def called(*args: P.args, **named: P.kwargs) -> R:
-        try:
-            return function(*args, **named)
-        except TypeError:
-            # Looked at only now: a call that fits costs nothing, and a TypeError from within stays what it is.
-            if said := misfit(function, args, named):
-                raise UnfitCall(said) from None
-            raise
 
-    return called
+def answers_slips_as(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`answers_slips` for what a person calls by another `name` than its own."""
+
+    def answering(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def called(*args: P.args, **named: P.kwargs) -> R:
+            try:
+                return function(*args, **named)
+            except TypeError:
+                # Looked at only now: a call that fits costs nothing, and a TypeError from within stays what it is.
+                if said := misfit(name, function, args, named):
+                    raise UnfitCall(said) from None
+                raise
+
+        return called
+
+    return answering
 
 
 def methods_answer_slips(kind: C) -> C:
@@ -46,8 +54,8 @@ def methods_answer_slips(kind: C) -> C:
     return kind
 
 
-def misfit(function: Callable[..., Any], args: Sequence[object], named: Mapping[str, object]) -> str:
-    """Why `function` cannot be called with these, in words; empty if it can."""
+def misfit(name: str, function: Callable[..., Any], args: Sequence[object], named: Mapping[str, object]) -> str:
+    """Why `function`, which a person calls by `name`, cannot be called with these, in words; empty if it can."""
     signature = inspect.signature(function)
     try:
         signature.bind(*args, **named)
@@ -55,7 +63,6 @@ def misfit(function: Callable[..., Any], args: Sequence[object], named: Mapping[
         complaint = str(error)
     else:
         return ""
-    name = function.__qualname__.rpartition(".")[2].strip("_")
     known = [p for p in signature.parameters.values() if p.name != "self"]
     takes_any = any(p.kind is Parameter.VAR_KEYWORD for p in known)
     names = [p.name for p in known if p.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)]

@@ -41,6 +41,7 @@ def page(notebook: Any) -> Any:
     """The page with the table as it opens."""
     page = notebook.page
     yield page
+    page.set_viewport_size({"width": 1380, "height": 1000})
     page.fill(".labkit-filter", "")
     for button in page.locator(".labkit-tools button[aria-pressed=true]").all():
         button.click()
@@ -66,7 +67,10 @@ def test_of_400_symbols_only_what_is_in_sight_is_in_the_page(page: Any) -> None:
     assert 16 <= len(settle(page)) <= 26
 
 
-def test_scrolling_to_the_end_shows_the_last_symbol(page: Any) -> None:
+@pytest.mark.parametrize("width", [1380, 1240, 760])
+def test_scrolling_to_the_end_shows_the_last_symbol(page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 1000})
+    page.wait_for_timeout(500)
     page.evaluate("() => { const box = document.querySelector('.labkit-box'); box.scrollTop = box.scrollHeight; }")
     assert settle(page)[-1] == "COIN393USDT"
     assert page.locator(ROWS).last.get_attribute("aria-rowindex") == "401"
@@ -150,14 +154,33 @@ def test_beside_the_file_browser_of_an_ordinary_screen_all_columns_stand_uncut(n
     assert page.evaluate(CUT) == []
 
 
-def test_where_columns_are_left_out_the_row_tells_them(notebook: Any, page: Any) -> None:
-    page.set_viewport_size({"width": 760, "height": 1000})
+def rows_told_to_a_screen_reader(page: Any) -> dict[str, str]:
+    """All text of each row of prices in the browser's accessibility tree, by symbol."""
+    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    by_id = {node["nodeId"]: node for node in nodes}
+
+    def text(node: dict[str, Any]) -> list[str]:
+        inner = [word for child in node.get("childIds", ()) for word in text(by_id[child])]
+        return inner if inner or node.get("ignored") else [node["name"]["value"]]
+
+    rows = [" ".join(text(node)) for node in nodes if node.get("role", {}).get("value") == "row"]
+    return {row.split()[0]: row for row in rows}
+
+
+@pytest.mark.parametrize("width", [1380, 1240, 1000, 760])
+def test_every_figure_of_a_row_is_shown_and_told_to_a_screen_reader_however_narrow(
+    notebook: Any, page: Any, width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 1000})
     page.wait_for_timeout(500)
-    assert not page.locator(".labkit-symbols thead .labkit-mark").is_visible()
-    row = page.locator(ROWS).first
-    mark = row.locator("[data-cell=mark]").text_content()
-    assert f"mark {mark}, " in row.locator("th").get_attribute("title")
-    assert "due in " in row.locator("th").get_attribute("title")
+    row = page.locator("tr[data-symbol=DOGEUSDT]")
+    cells = row.locator("[data-cell], .labkit-liquidity")
+    assert [cell.is_visible() for cell in cells.all()] == [True] * 9
+    told = rows_told_to_a_screen_reader(page)["DOGEUSDT"]
+    assert [text in told for text in ("0.32", "liquidity 40 %", "+0.50 %", "−0.0042 %", " h ")] == [True] * 5
+    assert page.evaluate(CUT) == []
+    assert page.evaluate(OVERFLOW) == [0, 0]
+    notebook.photograph(f"monitor-figures-{width}", ".labkit-monitor")
 
 
 def test_a_second_browser_shows_the_same_run(notebook: Any, open_notebook: Callable[[str], Any]) -> None:

@@ -2,7 +2,7 @@
 // page, so that a frame costs what is seen and not what there is.
 
 const SVG = "http://www.w3.org/2000/svg";
-const ROW_HEIGHT = 29;
+const ROW_HEIGHT = 29; // on a wide page; a narrow one gives a row more lines
 const ROWS_IN_SIGHT = 16;
 const ROWS_BEYOND = 3; // above and below what is in sight, so that scrolling finds no hole
 const SORT_EVERY_MS = 1000; // rows that change places more often cannot be read
@@ -43,11 +43,10 @@ function buildSymbolRow(feed, line) {
   const liquidity = h("span", { class: "labkit-bar", role: "img" }, bar);
   const spark = buildSparkline(feed, line.key);
   const held = h("span", { class: "labkit-side labkit-held-side" });
-  const head = h("th", { scope: "row" }, line.key, held);
   const node = h(
     "tr",
     { "data-symbol": line.key },
-    head,
+    h("th", { scope: "row" }, line.key, held),
     h("td", { class: "labkit-spark-cell" }, spark.node),
     bid,
     ask,
@@ -81,10 +80,7 @@ function buildSymbolRow(feed, line) {
     },
     tick(row) {
       setText(age, row.quoted_ms === null ? "–" : durationText(feed.ageMs(row.quoted_ms)));
-      const dueIn = row.next_funding_ms === null ? "–" : durationText(Math.max(0, row.next_funding_ms - feed.marketNow()));
-      setText(due, dueIn);
-      // A narrow page leaves columns out; the row still tells them.
-      setAttribute(head, "title", `mark ${row.mark}, spread ${row.spread} bp, funding ${row.funding} due in ${dueIn}, 24 h ${row.change}`);
+      setText(due, row.next_funding_ms === null ? "–" : durationText(Math.max(0, row.next_funding_ms - feed.marketNow())));
     },
   };
 }
@@ -176,16 +172,18 @@ function buildSymbolTable(feed) {
   const box = h("div", { class: "labkit-scroll labkit-box", tabindex: "0", role: "region", "aria-label": "Live prices" }, table);
   const nothing = h("p", { class: "labkit-nothing", hidden: "" }, "No symbol is like that at the moment.");
   box.style.maxHeight = `${(ROWS_IN_SIGHT + 1) * ROW_HEIGHT + 6}px`;
-  let scrolled = false;
-  box.addEventListener("scroll", () => {
-    if (scrolled) return;
-    scrolled = true;
+  let moved = false;
+  const showSoon = () => {
+    if (moved) return;
+    moved = true;
     requestAnimationFrame(() => {
-      scrolled = false;
+      moved = false;
       show();
       tick();
     });
-  });
+  };
+  box.addEventListener("scroll", showSoon);
+  new ResizeObserver(showSoon).observe(box); // rows are higher on a narrow page
 
   function arrange() {
     let kept = [...lines.values()].filter(
@@ -204,12 +202,13 @@ function buildSymbolTable(feed) {
 
   function show() {
     const present = order.filter((key) => lines.has(key));
-    const inSight = Math.ceil(box.clientHeight / ROW_HEIGHT) || ROWS_IN_SIGHT;
+    const rowHeight = body.firstChild?.offsetHeight || ROW_HEIGHT;
+    const inSight = Math.ceil(box.clientHeight / rowHeight) || ROWS_IN_SIGHT;
     const last = Math.max(0, present.length - inSight);
-    const first = Math.max(0, Math.min(last, Math.floor(box.scrollTop / ROW_HEIGHT)) - ROWS_BEYOND);
+    const first = Math.max(0, Math.min(last, Math.floor(box.scrollTop / rowHeight)) - ROWS_BEYOND);
     const end = Math.min(present.length, first + inSight + 2 * ROWS_BEYOND);
-    above.style.height = `${first * ROW_HEIGHT}px`;
-    below.style.height = `${(present.length - end) * ROW_HEIGHT}px`;
+    above.style.height = `${first * rowHeight}px`;
+    below.style.height = `${(present.length - end) * rowHeight}px`;
     above.parentNode.parentNode.hidden = first === 0;
     below.parentNode.parentNode.hidden = end === present.length;
     rows = keyed(body, present.slice(first, end).map((key) => lines.get(key)), (line) => buildSymbolRow(feed, line));
