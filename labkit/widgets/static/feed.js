@@ -109,19 +109,25 @@ function openFeed(model) {
     model.send({ kind: "wish", request, ...content });
   };
 
-  model.on("change:frame", () => takeKeyframe(true));
-  model.on("msg:custom", (message) => {
+  const onFrame = () => takeKeyframe(true);
+  const onMessage = (message) => {
     if (message.kind === "patch") takePatch(message);
     if (message.kind === "trouble") feed.trouble = message.text;
     if (message.kind === "answer") {
       feed.answers.get(message.request)?.(message.error);
       feed.answers.delete(message.request);
     }
-  });
+  };
+  model.on("change:frame", onFrame);
+  model.on("msg:custom", onMessage);
   takeKeyframe(false);
   resync();
   const watch = setInterval(() => feed.isStale() && resync(), RESYNC_EVERY_MS);
-  feed.close = () => clearInterval(watch);
+  feed.close = () => {
+    clearInterval(watch);
+    model.off("change:frame", onFrame);
+    model.off("msg:custom", onMessage);
+  };
   return feed;
 }
 

@@ -27,12 +27,20 @@ function importOnce(code) {
   return imported.get(code);
 }
 
+// JupyterLab keeps every model there ever was on a page: its comm listens to the kernel's status for good. A model also
+// keeps what it was before its last change, so the text that all share comes last.
+const LARGE = ["frame", "_css", "_code"];
+
 export default () => {
   let widget;
   return {
     async initialize(context) {
       widget = (await importOnce(context.model.get("_code"))).default();
-      return widget.initialize?.(context);
+      const end = await widget.initialize?.(context);
+      return () => {
+        end?.();
+        LARGE.forEach((name) => context.model.set(name, null));
+      };
     },
     render(context) {
       return widget.render(context);
