@@ -23,7 +23,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from labkit.assembly import Assembly, acquire, assemble_in_process, assemble_on_sockets
-from labkit.config import Config, TraderConfig, change_config, differences, home, load_config, load_saved_config
+from labkit.config import (
+    SECTIONS,
+    Config,
+    TraderConfig,
+    change_config,
+    differences,
+    home,
+    load_config,
+    load_saved_config,
+)
 from labkit.domain import events as ev
 from labkit.domain.clock import MINUTE_MS, utc_day
 from labkit.domain.decisions import Decision
@@ -74,7 +83,7 @@ CANDLES_SECONDS = 60.0
 AWAITED = ("running", "decision", "position_opened", "position_closed")
 
 
-@methods_answer_slips
+@methods_answer_slips(SECTIONS)
 class Lab:
     """One lab: a market, a paper account at it, a trader. Make one with `labkit.start()`."""
 
