@@ -96,7 +96,9 @@ def test_tab_leads_through_every_button_which_has_a_name_and_shows_that_it_is_in
     assert notebook.walk_by_tab(".labkit-health") == [[name, True] for name in names]
 
 
+@pytest.mark.deep
 def test_weather_begun_on_one_page_shows_on_the_other_which_can_end_it(notebook: Any, second: Any) -> None:
+    notebook.page.locator(".labkit-health [data-weather=storm]").click()
     wait_for_weather(second, "storm", here=True)
     notebook.page.locator(".labkit-health [data-weather=drizzle]").click()
     wait_for_weather(second, "drizzle", here=True)
@@ -104,6 +106,7 @@ def test_weather_begun_on_one_page_shows_on_the_other_which_can_end_it(notebook:
     wait_for_weather(notebook, "storm", here=True)
 
 
+@pytest.mark.deep
 def test_a_reloaded_page_shows_figures_that_move_and_its_buttons_work(notebook: Any, second: Any) -> None:
     second.page.reload()
     second.page.wait_for_selector(".labkit-health [data-weather=storm][aria-pressed=true]", timeout=60_000)

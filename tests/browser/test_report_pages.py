@@ -13,6 +13,7 @@ from PIL import Image
 import labkit
 from labkit.config import ReportConfig
 from labkit.report.daily_reporter import DailyReporter
+from tests.lab.conftest import SMALL
 
 pytestmark = pytest.mark.browser
 
@@ -29,7 +30,7 @@ OpenPage = Callable[..., Any]
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a rehearsal, made by the real notebook in a process of its own."""
     folder = tmp_path_factory.mktemp("reports")
-    ledger = labkit.rehearse(seed=1, minutes=180, folder=folder / "ledger")
+    ledger = labkit.rehearse(minutes=90, folder=folder / "ledger", **SMALL)
     return DailyReporter(ledger, folder / "reports", ReportConfig()).write_now(DAY)
 
 

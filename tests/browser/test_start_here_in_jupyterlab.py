@@ -12,8 +12,13 @@ import pytest
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
 
 CLOSE_SECONDS = 20
-BUSY_CELL = "import time; time.sleep(12)"
-REASONS_CELL = "print([trade.exit_reason for trade in lab.snapshot().closed_trades])"
+OWN_CELLS = {
+    "busy": "import time; time.sleep(12)",
+    # Else the trader may open the same position again, at this pace within a moment of its closing.
+    "pause": "lab.pause_entries('the test looks at what is closed')",
+    "reasons": "print([trade.exit_reason for trade in lab.snapshot().closed_trades])",
+    "resume": "lab.resume_entries()",
+}
 COUNT_CHANGES = """() => {
     const node = document.querySelector('.labkit-monitor tr[data-symbol=BTCUSDT] [data-cell=bid]');
     window.labkitChanges = 0;
@@ -42,10 +47,10 @@ class StartHere:
 
 @pytest.fixture(scope="module")
 def start_here(notebook_folder: Path, open_notebook: Callable[[str], Any]) -> StartHere:
-    """The notebook with two cells of the test's own at its end, the lab started and its monitor on the page."""
+    """The notebook with cells of the test's own at its end, the lab started and its monitor on the page."""
     path = notebook_folder / "00_start_here.ipynb"
     document = nbformat.read(path, as_version=4)
-    for name, source in (("busy", BUSY_CELL), ("reasons", REASONS_CELL)):
+    for name, source in OWN_CELLS.items():
         cell = nbformat.v4.new_code_cell(source)
         cell["id"] = name
         document.cells.append(cell)
@@ -84,6 +89,7 @@ STILL_ASKS = """symbol => /^(Close|Really)/.test(
 def test_close_closes_the_position_and_the_ledger_knows_who_did_it(start_here: StartHere) -> None:
     start_here.run("opened", timeout_seconds=200)
     start_here.run("inspector")
+    start_here.run("pause")
     row = start_here.page.locator(".labkit-positions tr[data-position]").last
     symbol = row.get_attribute("data-position")
     held = start_here.page.locator(f".labkit-positions tr[data-position={symbol}]")
@@ -96,6 +102,7 @@ def test_close_closes_the_position_and_the_ledger_knows_who_did_it(start_here: S
             break
     held.wait_for(state="detached", timeout=CLOSE_SECONDS * 1000)
     assert "user" in start_here.run("reasons")
+    start_here.run("resume")
 
 
 def test_the_rest_of_the_notebook_runs_to_a_sealed_ledger(start_here: StartHere) -> None:

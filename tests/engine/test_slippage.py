@@ -14,15 +14,15 @@ from labkit.domain.day_history import DayHistory
 from labkit.domain.orders import Fill, Side
 from labkit.domain.position import Position
 from labkit.engine.history import SlippageBook, days_in, read_day
+from tests.lab.conftest import SMALL
 
 ZERO = Decimal(0)
 
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory: pytest.TempPathFactory) -> DayHistory:
-    ledger = labkit.rehearse(
-        seed=1, minutes=180, folder=tmp_path_factory.mktemp("rehearsal"), paper={"weather": "drizzle"}
-    )
+    folder = tmp_path_factory.mktemp("rehearsal")
+    ledger = labkit.rehearse(minutes=45, folder=folder, **SMALL, paper={"weather": "drizzle"})
     return read_day(ledger, days_in(ledger)[-1])
 
 
