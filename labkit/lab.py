@@ -415,7 +415,8 @@ class Lab:
 
         Raises:
             ConfigError: a price that is none.
-            LocalProtocolError: no such position, or a price on the wrong side of the market.
+            LocalProtocolError: no such position, a price off the symbol's ticks (names the nearest on them), or one on
+                the wrong side of the market.
         """
         symbol = self._traded(symbol)
         stop = None if stop_price is None else _amount("stop_price", stop_price)
