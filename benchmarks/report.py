@@ -27,7 +27,7 @@ from nbclient import NotebookClient
 import labkit
 from labkit.config import ReportConfig
 from labkit.edge.clocks import SystemClock
-from labkit.engine.history import last_day
+from labkit.engine.history import find_day
 from labkit.report.daily_reporter import NOTEBOOK, DailyReporter
 from labkit.report.notebook_run import to_page
 
@@ -108,7 +108,7 @@ def main() -> None:
             folder = Path(name) / str(minutes)
             began = time.monotonic()
             ledger = labkit.rehearse(seed=1, minutes=minutes, folder=folder / "ledger", **settings)
-            lived, day = time.monotonic() - began, last_day(ledger)
+            lived, day = time.monotonic() - began, find_day(ledger)
             size = ledger.stat().st_size / 1e6
             print(f"\n{title}: a ledger of {size:.1f} MB, lived in {lived:.0f} s; the report of {day}")
             warm = with_a_warm_kernel(ledger, day, folder)

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from labkit.domain.slips import written_setting
 from labkit.errors import ConfigError
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -282,7 +283,7 @@ def load_config(
     return _merged(
         ("labkit.toml", _from_file((folder or Path.cwd()) / "labkit.toml")),
         ("environment", _from_environment(os.environ if environ is None else environ)),
-        ("arguments", dict(overrides or {})),
+        (ARGUMENTS, dict(overrides or {})),
     )
 
 
@@ -292,14 +293,14 @@ def change_config(config: Config, overrides: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: a name nobody knows (the nearest one is told) or a value out of range.
     """
-    return _merged(("configuration", to_plain(config)), ("arguments", overrides))
+    return _merged(("configuration", to_plain(config)), (ARGUMENTS, overrides))
 
 
 def _merged(*sources: tuple[str, Mapping[str, Any]]) -> Config:
     merged: dict[str, Any] = {}
     for source, values in sources:
         for dotted, value in _flatten(values).items():
-            _check_name(dotted, source)
+            _check_name(dotted, value, source)
             _set(merged, dotted, _number_if_it_is_one(value) if dotted == "speed" else value)
     if merged.get("market") == "live":
         # The real market is as fast as life; nobody should have to say so.
@@ -313,6 +314,7 @@ def _merged(*sources: tuple[str, Mapping[str, Any]]) -> Config:
     return config
 
 
+ARGUMENTS = "arguments"
 _IGNORED_VARIABLES = {"LABKIT_REAL_DATA", "LABKIT_CI_NO_SKIPS", "LABKIT_API_KEY", "LABKIT_API_SECRET"}
 
 
@@ -364,10 +366,17 @@ def _names(section: type[Section], prefix: str = "") -> dict[str, Any]:
 FIELDS: dict[str, Any] = _names(Config)
 """Every setting by its dotted name, with its type."""
 
+SECTIONS = {
+    field.name: tuple(each.name for each in msgspec.structs.fields(field.type))
+    for field in msgspec.structs.fields(Config)
+    if isinstance(field.type, type) and issubclass(field.type, Section)
+}
+"""The names of the settings of every section."""
+
 _LISTS = {"symbols", "tapes"}
 
 
-def _check_name(dotted: str, source: str) -> None:
+def _check_name(dotted: str, value: object, source: str) -> None:
     if dotted in FIELDS:
         return
     if any(word in dotted.lower() for word in ("key", "secret", "token", "password")):
@@ -383,10 +392,14 @@ def _check_name(dotted: str, source: str) -> None:
             f"{dotted}={{{own[0].removeprefix(f'{dotted}.')!r}: ...}}",
             field=dotted,
         )
-    near = difflib.get_close_matches(dotted, FIELDS, n=1, cutoff=0.4) or [
-        name for name in FIELDS if name.rpartition(".")[2] == dotted
-    ]
-    hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(FIELDS)}"
+    near = [name for name in FIELDS if name.rpartition(".")[2] == dotted]
+    near = near or difflib.get_close_matches(dotted, FIELDS, n=1, cutoff=0.4)
+    section, _, setting = near[0].rpartition(".") if near else ("", "", "")
+    if section and source == ARGUMENTS and "." not in dotted and not isinstance(value, str):
+        # Python's calls cannot write a dotted name as it stands.
+        hint = f"write {written_setting(section, setting, value)}"
+    else:
+        hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(FIELDS)}"
     raise ConfigError(f"unknown setting {dotted!r} (from {source}); {hint}", field=dotted)
 
 

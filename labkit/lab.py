@@ -23,7 +23,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from labkit.assembly import Assembly, acquire, assemble_in_process, assemble_on_sockets
-from labkit.config import Config, TraderConfig, change_config, differences, home, load_config, load_saved_config
+from labkit.config import (
+    SECTIONS,
+    Config,
+    TraderConfig,
+    change_config,
+    differences,
+    home,
+    load_config,
+    load_saved_config,
+)
 from labkit.domain import events as ev
 from labkit.domain.clock import MINUTE_MS, utc_day
 from labkit.domain.decisions import Decision
@@ -33,7 +42,7 @@ from labkit.domain.position_detail import PositionDetail, WhatIf
 from labkit.domain.slips import answers_slips, methods_answer_slips, unknown_name
 from labkit.domain.snapshot import Snapshot
 from labkit.edge.clocks import VirtualTimeLoop, run_in_virtual_time
-from labkit.engine.history import last_day
+from labkit.engine.history import find_day
 from labkit.engine.host_kernel import KernelHost
 from labkit.engine.ledger import LEDGER_FILE, Ledger
 from labkit.engine.position_details import position_detail, what_if
@@ -74,7 +83,7 @@ CANDLES_SECONDS = 60.0
 AWAITED = ("running", "decision", "position_opened", "position_closed")
 
 
-@methods_answer_slips
+@methods_answer_slips(SECTIONS)
 class Lab:
     """One lab: a market, a paper account at it, a trader. Make one with `labkit.start()`."""
 
@@ -406,7 +415,8 @@ class Lab:
 
         Raises:
             ConfigError: a price that is none.
-            LocalProtocolError: no such position, or a price on the wrong side of the market.
+            LocalProtocolError: no such position, a price off the symbol's ticks (names the nearest on them), or one on
+                the wrong side of the market.
         """
         symbol = self._traded(symbol)
         stop = None if stop_price is None else _amount("stop_price", stop_price)
@@ -418,7 +428,7 @@ class Lab:
         """Write the report of one UTC day of the market (today by default) and return its page; a bar shows how far.
 
         Raises:
-            ConfigError: that is no day.
+            ConfigError: the ledger knows nothing of that day.
             ReportFailed: it could not be written; says why, where its log is and what to do.
             NotInTime: the bar's end was not seen in time.
         """
@@ -427,11 +437,11 @@ class Lab:
         _check_seconds(timeout_seconds)
         if self._stopped:
             # The ledger is all a report needs.
-            day = day or last_day(self.folder / LEDGER_FILE)
+            day = find_day(self.folder / LEDGER_FILE, day or "")
             with cells_bar(day) as show:
                 return ReportPage(self._reporter().write_now(day, show), day)
         scheduler = self._running().scheduler
-        day = day or utc_day(self._now_ms())
+        day = find_day(self.folder / LEDGER_FILE, day or utc_day(self._now_ms()))
         told: list[tuple[int, int]] = []
         writing = self._host.submit(scheduler.write_report(day, lambda *cells: told.append(cells)))
         with cells_bar(day) as show:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from labkit.config import Config, home
+from labkit.config import SECTIONS, Config, home
 from labkit.domain.moments import Moment
-from labkit.domain.slips import answers_slips
+from labkit.domain.slips import slips_answered
 from labkit.research.backtest import Data, configured, market_of
 from labkit.research.tuning import Tuning
 from labkit.widgets.tuner import LabToTune, Tuner
 
 
-@answers_slips
+@slips_answered(sections=SECTIONS)
 def tune(
     symbols: Sequence[str] | None = None,
     start: Moment | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from labkit.domain.slips import answers_slips_as, methods_answer_slips
+from labkit.domain.slips import methods_answer_slips, slips_answered
 from labkit.paper.truth_table import IntentTruth, truth_table
 from labkit.paper.venue import Venue
 from labkit.paper.weather.admin import status as weather_status
@@ -20,14 +20,14 @@ class AtTheExchange(Protocol):
     def __call__(self, wish: Callable[[Venue, int], T], /) -> T: ...
 
 
-@methods_answer_slips
+@methods_answer_slips()
 class WeatherControl:
     """The weather of a lab's paper exchange; shows itself in a notebook."""
 
     def __init__(self, at_the_exchange: AtTheExchange) -> None:
         self._do = at_the_exchange
 
-    @answers_slips_as("lab.weather")
+    @slips_answered("lab.weather")
     def __call__(self, name_or_path: str, *, seed: int | None = None) -> WeatherControl:
         """Have a ready-made weather (`labkit weather ls`), or the script in a file, from now on.
 

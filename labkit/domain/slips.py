@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter
 from typing import Any, ParamSpec, TypeVar
@@ -21,23 +21,29 @@ C = TypeVar("C", bound=type)
 LIKENESS = 0.6
 """How alike two names must be for one to be proposed in place of the other."""
 
+Sections = Mapping[str, Collection[str]]
+"""Names of settings by the parameter that takes them as a dictionary."""
+NO_SECTIONS: Sections = {}
+
 
 def answers_slips(function: Callable[P, R]) -> Callable[P, R]:
     """Have `function` answer a call that does not fit its parameters with `UnfitCall`; any other call is left alone."""
-    return answers_slips_as(function.__qualname__.rpartition(".")[2])(function)
+    return slips_answered()(function)
 
 
-def answers_slips_as(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """`answers_slips` for what a person calls by another `name` than its own."""
+def slips_answered(name: str = "", sections: Sections = NO_SECTIONS) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`answers_slips` for a function that people call by another `name`, or that takes settings in `sections`."""
 
     def answering(function: Callable[P, R]) -> Callable[P, R]:
+        called_by = name or function.__qualname__.rpartition(".")[2]
+
         @wraps(function)
         def called(*args: P.args, **named: P.kwargs) -> R:
             try:
                 return function(*args, **named)
             except TypeError:
                 # Looked at only now: a call that fits costs nothing, and a TypeError from within stays what it is.
-                if said := misfit(name, function, args, named):
+                if said := misfit(called_by, function, args, named, sections):
                     raise UnfitCall(said) from None
                 raise
 
@@ -46,16 +52,26 @@ def answers_slips_as(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return answering
 
 
-def methods_answer_slips(kind: C) -> C:
-    """`answers_slips` for every public method of a class."""
-    for name, member in list(vars(kind).items()):
-        if inspect.isfunction(member) and not name.startswith("_"):
-            setattr(kind, name, answers_slips(member))
-    return kind
+def methods_answer_slips(sections: Sections = NO_SECTIONS) -> Callable[[C], C]:
+    """`slips_answered` for every public method of a class."""
+
+    def answering(kind: C) -> C:
+        for name, member in list(vars(kind).items()):
+            if inspect.isfunction(member) and not name.startswith("_"):
+                setattr(kind, name, slips_answered(sections=sections)(member))
+        return kind
+
+    return answering
 
 
-def misfit(name: str, function: Callable[..., Any], args: Sequence[object], named: Mapping[str, object]) -> str:
-    """Why `function`, which a person calls by `name`, cannot be called with these, in words; empty if it can."""
+def misfit(
+    name: str,
+    function: Callable[..., Any],
+    args: Sequence[object],
+    named: Mapping[str, object],
+    sections: Sections = NO_SECTIONS,
+) -> str:
+    """Why `function`, which people call by `name`, cannot be called with these, in words; empty if it can."""
     signature = inspect.signature(function)
     try:
         signature.bind(*args, **named)
@@ -68,11 +84,25 @@ def misfit(name: str, function: Callable[..., Any], args: Sequence[object], name
     names = [p.name for p in known if p.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)]
     unknown = [word for word in named if word not in names and not takes_any]
     if unknown:
-        free = [word for word in names if word not in named]
-        near = nearest(unknown[0], free)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"it takes {', '.join(names) or 'no values'}"
-        return f"{name}() takes no {unknown[0]!r}; {hint}"
+        wrong = unknown[0]
+        settings = {each: section for section in names for each in sections.get(section, ())}
+        near = [] if wrong in settings else nearest(wrong, [word for word in names if word not in named])
+        if near:
+            hint = f"did you mean {' or '.join(near)}?"
+        elif meant := [wrong] if wrong in settings else nearest(wrong, settings):
+            hint = f"write {written_setting(settings[meant[0]], meant[0], named[wrong])}"
+        else:
+            hint = f"it takes {', '.join(names) or 'no values'}"
+        return f"{name}() takes no {wrong!r}; {hint}"
     return f"{name}(): {complaint}; write {_written(name, known)}"
+
+
+def written_setting(section: str, setting: str, value: object) -> str:
+    """How a setting of a section is handed over, e.g. `trader={"horizon_minutes": 60}`.
+
+    Only a number is repeated: anything else may be a secret in the wrong place.
+    """
+    return f'{section}={{"{setting}": {value if isinstance(value, int | float) else "..."}}}'
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

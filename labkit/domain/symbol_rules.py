@@ -58,6 +58,17 @@ def round_to_tick(price: Decimal, tick_size: Decimal) -> Decimal:
     return (price / tick_size).to_integral_value() * tick_size
 
 
+def why_no_price(rules: SymbolRules, price: Decimal) -> str:
+    """Why nothing can ever trade at `price` (above 0), with the nearest prices that something can; else empty."""
+    tick = rules.tick_size
+    if not tick <= price <= rules.max_price:
+        return f"is not between {tick} and {rules.max_price}, the lowest and the highest price there are"
+    if is_multiple(price, tick):
+        return ""
+    below = price // tick * tick
+    return f"lies between two prices: the nearest are {below} and {below + tick}, a tick of {tick} apart"
+
+
 def quantity_for(notional: Decimal, price: Decimal, step_size: Decimal) -> Decimal:
     """The largest quantity on the step grid whose notional is at most `notional`."""
     return notional // (price * step_size) * step_size

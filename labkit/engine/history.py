@@ -26,31 +26,31 @@ from labkit.engine.recovery import RecordedDecisions, apply_recorded
 from labkit.engine.snapshots import account_row, position_rows
 from labkit.engine.virtual_results import VirtualBook
 from labkit.errors import ConfigError, LedgerError
+from labkit.store import journal
 
 PRICES_BEFORE_MS = 6 * HOUR_MS
 """A trade that was carried over midnight is shown with the prices it was opened at."""
 
 
 def days_in(ledger_path: Path) -> list[str]:
-    """All UTC days the ledger at `ledger_path` knows of, first to last."""
-    ledger = Ledger.open(_folder(ledger_path), read_only=True)
-    try:
-        days = {utc_day(entry.event.time_ms) for entry in ledger.entries()}
-    finally:
-        ledger.close()
-    return sorted(days)
+    """All UTC days the ledger at `ledger_path` (the file or its folder) knows of, first to last."""
+    return [utc_day(day * DAY_MS) for day in journal.days_in(_folder(ledger_path) / LEDGER_FILE)]
 
 
-def last_day(ledger_path: Path) -> str:
-    """The latest UTC day the ledger at `ledger_path` knows of.
+def find_day(ledger_path: Path, day: str = "") -> str:
+    """`day`, if the ledger at `ledger_path` (the file or its folder) knows of it; the latest one if it is empty.
 
     Raises:
-        LedgerError: it is empty.
+        ConfigError: the ledger knows of other days only.
+        LedgerError: it is empty, or there is none.
     """
-    days = days_in(ledger_path)
-    if not days:
+    known = days_in(ledger_path)
+    if not known:
         raise LedgerError(f"the ledger {ledger_path} is empty: there is no day to report on")
-    return days[-1]
+    if day and day not in known:
+        gap = ", but not of that day" if known[0] < str(day) < known[-1] else ""
+        raise ConfigError(f"day {day!r}: {ledger_path} tells of {known[0]} to {known[-1]}{gap}", field="day")
+    return day or known[-1]
 
 
 def read_day(ledger_path: Path | str, day: str) -> DayHistory:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from labkit.domain import events as ev
 from labkit.domain.clock import Clock
 from labkit.domain.market_events import Quote
-from labkit.domain.symbol_rules import is_multiple
+from labkit.domain.symbol_rules import is_multiple, why_no_price
 from labkit.engine.engine import Engine
 from labkit.errors import BreakerOpen, ExchangeError, LocalProtocolError, RemoteProtocolError, WouldExceedLimit
 from labkit.exchange.binance_client import BinanceClient
@@ -85,8 +85,12 @@ class PositionController:
     def move_exits(self, symbol: str, *, stop_price: Decimal | None, target_price: Decimal | None) -> None:
         """Move stop or target of an open position; what is None stays.
 
+        Exits are judged here and are no orders, so that any number would do; yet what can never trade is no price, and
+        a plan that shows other figures than it acts on is none either.
+
         Raises:
-            LocalProtocolError: no such position, one without exits, or a price on the wrong side of the market.
+            LocalProtocolError: no such position, one without exits, a price off the symbol's ticks, or one on the wrong
+                side of the market.
         """
         engine, clock = self._attached()
         position = engine.position(symbol)
@@ -96,6 +100,10 @@ class PositionController:
             raise LocalProtocolError(
                 f"the position on {symbol} has no exits to move: no decision of this lab opened it; close it by hand"
             )
+        if rules := engine.rules.get(symbol):
+            for name, wanted in (("stop", stop_price), ("target", target_price)):
+                if wanted is not None and (why := why_no_price(rules, wanted)):
+                    raise LocalProtocolError(f"{name} {wanted} of {symbol} {why}")
         quote = self.websocket_monitor.get_quote(symbol)
         if quote is not None:
             price = closing_price(position.sign, quote)

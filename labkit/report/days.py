@@ -72,9 +72,9 @@ def load_day(ledger: str | Path, day: str = "") -> DayHistory:
     if path.name.endswith(SAVED_DAY):
         return _load_saved(path, day)
     # Only here: reading a ledger needs the whole engine.
-    from labkit.engine.history import last_day, read_day
+    from labkit.engine.history import find_day, read_day
 
-    return read_day(path, day or last_day(path))
+    return read_day(path, find_day(path, day))
 
 
 def save_day(history: DayHistory, path: Path) -> Path:

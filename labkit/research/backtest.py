@@ -20,11 +20,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.config import Config, change_config, home, load_config, to_plain
+from labkit.config import SECTIONS, Config, change_config, home, load_config, to_plain
 from labkit.domain.clock import DAY_MS, MINUTE_MS
 from labkit.domain.decisions import LEARNER
 from labkit.domain.moments import Moment, moment_ms
-from labkit.domain.slips import answers_slips, nearest
+from labkit.domain.slips import nearest, slips_answered
 from labkit.domain.symbol_rules import SymbolRules
 from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError
@@ -265,7 +265,7 @@ class BacktestResult:
         return self.market.span_minutes
 
 
-@answers_slips
+@slips_answered(sections=SECTIONS)
 def backtest(
     symbols: Sequence[str] | None = None,
     start: Moment | None = None,

@@ -26,10 +26,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.config import Config, to_plain
+from labkit.config import SECTIONS, Config, to_plain
 from labkit.domain.decisions import LEARNER
 from labkit.domain.moments import Moment
-from labkit.domain.slips import answers_slips
+from labkit.domain.slips import slips_answered
 from labkit.edge.progress import progress_bar
 from labkit.errors import ConfigError, LabkitError
 from labkit.market.lake import LAKE_FOLDER
@@ -118,7 +118,7 @@ class SweepResult:
         return frame_html(frame, caption=f"{len(frame)} points over {self.market.span}", marked=best)
 
 
-@answers_slips
+@slips_answered(sections=SECTIONS)
 def sweep(
     grid: Mapping[str, Sequence[float]],
     symbols: Sequence[str] | None = None,
@@ -168,7 +168,7 @@ def sweep(
         return SweepResult(market, [done[_key(point)] for point in points])
 
 
-@answers_slips
+@slips_answered(sections=SECTIONS)
 def search(
     space: Mapping[str, tuple[float, float]],
     symbols: Sequence[str] | None = None,

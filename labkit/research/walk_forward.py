@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labkit.config import SECTIONS
 from labkit.domain.clock import DAY_MS
 from labkit.domain.moments import Moment, moment_text
-from labkit.domain.slips import answers_slips
+from labkit.domain.slips import slips_answered
 from labkit.errors import ConfigError
 from labkit.market.lake import LAKE_FOLDER
 from labkit.research import units
@@ -156,7 +157,7 @@ class WalkForwardResult:
         return moment_text((self._first_day + index) * DAY_MS)
 
 
-@answers_slips
+@slips_answered(sections=SECTIONS)
 def walk_forward(
     symbols: Sequence[str] | None = None,
     start: Moment | None = None,

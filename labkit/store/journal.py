@@ -25,6 +25,7 @@ from pathlib import Path
 
 import msgspec
 
+from labkit.domain.clock import DAY_MS
 from labkit.errors import LedgerDamaged, LedgerError
 
 APPLICATION_ID = 0x6C61626B  # "labk"
@@ -108,8 +109,8 @@ class Journal:
             LedgerDamaged: the history was altered or shortened; nothing has been changed.
             LedgerError: the file is not a journal, is of a newer labkit, or cannot be written.
         """
-        if read_only and not path.exists():
-            raise LedgerError(f"no ledger at {path}: run a lab with this data folder first")
+        if read_only:
+            _check_there(path)
         is_new = not is_begun(path) and not read_only
         try:
             if read_only:
@@ -348,6 +349,29 @@ class Journal:
             raise LedgerDamaged(f"{path} is missing: the ledger beside it cannot be trusted to be whole") from error
         except msgspec.DecodeError as error:
             raise LedgerDamaged(f"{path} cannot be read: {error}") from error
+
+
+def days_in(path: Path) -> list[int]:
+    """The days since 1970 (UTC) that records of the journal at `path` fall on, first to last; nothing is verified.
+
+    Raises:
+        LedgerError: there is no journal.
+        LedgerDamaged: it cannot be read.
+    """
+    _check_there(path)
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        days = connection.execute("SELECT DISTINCT time_ms / ? FROM records ORDER BY 1", (DAY_MS,))
+        return [int(day) for (day,) in days]
+    except sqlite3.DatabaseError as error:
+        raise LedgerDamaged(f"{path} is not a readable ledger: {error}") from error
+    finally:
+        connection.close()
+
+
+def _check_there(path: Path) -> None:
+    if not path.exists():
+        raise LedgerError(f"no ledger at {path}: run a lab with this data folder first")
 
 
 def is_begun(path: Path) -> bool:

@@ -36,6 +36,11 @@ LOOK_AT_FOCUS = """() => {
 START_THE_SERVER = "import sys; from labkit.jupyter_server import main; main(int(sys.argv[1]), 'none', sys.argv[2])"
 
 
+def complaints(log: str) -> list[str]:
+    """The lines of a server's log that tell of a connection it cut for want of an answer, or of a traceback."""
+    return [line for line in log.splitlines() if "WebSocket ping timeout" in line or "Traceback" in line]
+
+
 class Notebook:
     """One notebook open in JupyterLab, driven the way a person would, without the mouse where it does not matter."""
 
@@ -159,7 +164,7 @@ def notebook_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server_address(notebook_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address, token included, of a JupyterLab started as the command line does."""
+    """The address, token included, of a JupyterLab started as the command line does; its log must end in peace."""
     home = tmp_path_factory.mktemp("home")
     names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR")
     folders = {name: str(home / name.lower()) for name in (*names, "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")}
@@ -184,8 +189,10 @@ def server_address(notebook_folder: Path, tmp_path_factory: pytest.TempPathFacto
         line = server.stdout.readline()
         assert "http://127.0.0.1:" in line, (home / "server.log").read_text()
         yield line.split()[-1]
+        said = (home / "server.log").read_text()
         server.terminate()
         server.wait(timeout=60)
+    assert not complaints(said), said
 
 
 @pytest.fixture(scope="session")

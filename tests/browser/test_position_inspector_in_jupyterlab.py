@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from labkit.domain import events as ev
+from labkit.domain.symbol_rules import round_to_tick
 from labkit.engine.ledger import Ledger
+from labkit.paper.listings import LISTED_RULES
 
 pytestmark = [pytest.mark.browser, pytest.mark.deep]
 
@@ -45,6 +47,11 @@ class Inspected:
         _, stop, target, quantity = self.notebook.output_text(2).split()
         return Decimal(stop), Decimal(target), Decimal(quantity)
 
+    def further(self) -> Decimal:
+        """A price on the ticks, somewhat further from the market than the stop."""
+        stop, target, _ = self.row()
+        return round_to_tick(stop - (target - stop) / 50, LISTED_RULES[self.symbol].tick_size)
+
     def ledger(self, kind: type[Any]) -> list[Any]:
         ledger = Ledger.open(self.folder, read_only=True)
         try:
@@ -66,11 +73,6 @@ class Inspected:
     def press_twice(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click()
         self.page.locator(".labkit-close-row [data-phase=armed]").click()
-
-
-def further(stop: Decimal, target: Decimal) -> Decimal:
-    """A stop somewhat further from the market, with as many places as this one, so that the page shows it in full."""
-    return (stop - (target - stop) / 50).quantize(stop)
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +147,7 @@ def test_the_inspector_fits_the_page_and_keeps_exits_and_buttons_in_reach(
 
 def test_a_stop_typed_into_its_field_is_in_the_ledger(inspected: Inspected) -> None:
     inspected.page.set_viewport_size({"width": 1380, "height": 1400})
-    stop, target, _ = inspected.row()
-    wanted = stop - (target - stop) / 100
+    wanted = inspected.further()
     inspected.field("stop").fill(str(wanted))
     inspected.page.keyboard.press("Enter")
     inspected.answered("stop moved to")
@@ -171,6 +172,14 @@ def test_a_stop_on_the_wrong_side_is_refused_in_words_and_nothing_moves(inspecte
     inspected.page.keyboard.press("Escape")
     assert inspected.field("stop").input_value() == str(stop)
     assert len(inspected.ledger(ev.ExitsChanged)) == moves
+
+
+def test_a_stop_between_two_ticks_is_refused_with_the_nearest_on_them(inspected: Inspected) -> None:
+    tick = LISTED_RULES[inspected.symbol].tick_size
+    inspected.field("stop").fill(str(inspected.further() + tick / 2))
+    inspected.page.keyboard.press("Enter")
+    inspected.answered(f"a tick of {tick} apart")
+    inspected.page.keyboard.press("Escape")
 
 
 def test_the_line_of_the_stop_is_dragged_with_the_mouse(inspected: Inspected) -> None:
@@ -225,9 +234,8 @@ def test_tab_leads_through_every_control_which_has_a_name_and_shows_that_it_is_i
 def test_a_stop_moved_while_the_kernel_is_held_up_is_moved_once_and_the_page_says_that_it_waits(
     inspected: Inspected,
 ) -> None:
-    stop, target, _ = inspected.row()
     moves = len(inspected.ledger(ev.ExitsChanged))
-    wanted = further(stop, target)
+    wanted = inspected.further()
     with inspected.notebook.kernel_held_up():
         inspected.field("stop").fill(str(wanted))
         inspected.page.keyboard.press("Enter")
@@ -239,10 +247,10 @@ def test_a_stop_moved_while_the_kernel_is_held_up_is_moved_once_and_the_page_say
 
 
 def test_a_stop_is_moved_while_a_cell_computes(inspected: Inspected) -> None:
-    stop, target, _ = inspected.row()
+    wanted = inspected.further()
     inspected.notebook.start_cell(5)
     inspected.page.wait_for_timeout(500)
-    inspected.field("stop").fill(str(further(stop, target)))
+    inspected.field("stop").fill(str(wanted))
     inspected.page.keyboard.press("Enter")
     inspected.answered("stop moved to")
     assert inspected.notebook.is_running(5)
@@ -267,9 +275,9 @@ def test_a_second_browser_sees_the_same_position_and_what_it_does_shows_in_both(
     inspected.page.wait_for_timeout(1_500)
     other = open_notebook(NOTEBOOK).page
     other.wait_for_selector(CHOSEN, timeout=60_000)
-    stop, target, _ = inspected.row()
+    stop, _, _ = inspected.row()
     moves = len(inspected.ledger(ev.ExitsChanged))
-    wanted = str(further(stop, target))
+    wanted = str(inspected.further())
     other.locator(".labkit-field[data-exit=stop]").fill(wanted)
     other.keyboard.press("Enter")
     inspected.page.wait_for_function(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 
-from labkit.domain.slips import answers_slips, methods_answer_slips, unknown_name
+from labkit.domain.slips import answers_slips, methods_answer_slips, slips_answered, unknown_name
 from labkit.errors import ConfigError, UnfitCall, UnknownName
 
 
@@ -16,7 +17,7 @@ def drive(where: str, *, speed: float = 30.0) -> str:
     return f"{where} at {speed + 0:g}"
 
 
-@methods_answer_slips
+@methods_answer_slips()
 class Car:
     def turn(self, degrees: float) -> float:
         return degrees
@@ -37,6 +38,26 @@ def test_a_misspelt_name_is_answered_with_the_nearest_right_one() -> None:
 def test_a_name_that_is_like_none_is_answered_with_all_there_are() -> None:
     with pytest.raises(UnfitCall, match=r"^drive\(\) takes no 'quickly'; it takes where, speed$"):
         drive("home", quickly=True)  # type: ignore[call-arg]
+
+
+@slips_answered("garage.build", {"engine": ["cylinders"], "roof": ["colour"]})
+def build(engine: dict[str, float], *, cylinder_colour: str = "") -> None:
+    """Something with settings in a section."""
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ({"cylinders": 6}, r'write engine=\{"cylinders": 6\}$'),
+        ({"cylindres": 6}, r'write engine=\{"cylinders": 6\}$'),
+        ({"cylinders": "a secret"}, r'write engine=\{"cylinders": \.\.\.\}$'),
+        ({"cylinder_color": 6}, r"did you mean cylinder_colour\?$"),
+        ({"colour": 6}, r"it takes engine, cylinder_colour$"),
+    ],
+)
+def test_a_setting_is_told_in_which_section_it_is_given(given: dict[str, Any], hint: str) -> None:
+    with pytest.raises(UnfitCall, match=rf"^garage\.build\(\) takes no '\w+'; {hint}"):
+        build(**given)
 
 
 def test_a_missing_value_is_named_with_the_whole_call() -> None:

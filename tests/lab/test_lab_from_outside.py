@@ -63,6 +63,20 @@ def test_a_stopped_lab_still_tells_its_past_and_writes_its_report(tmp_path: Path
             lab.at(moment)
 
 
+def test_a_report_of_a_day_the_ledger_has_not_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    lab = labkit.start(data_dir=str(tmp_path), **SMALL)
+    lab.wait_for("running", 90)
+    try:
+        with pytest.raises(ConfigError, match=r"day '2026-01-09': .* tells of 2026-01-05 to 2026-01-05$"):
+            lab.report("2026-01-09")
+    finally:
+        lab.stop()
+    with pytest.raises(ConfigError, match=r"day '2026-01-09': .* tells of 2026-01-05 to 2026-01-05$"):
+        lab.report("2026-01-09")
+    assert not (tmp_path / "reports").exists()
+    assert "2026-01-09" not in str(lab.snapshot().events)
+
+
 def test_a_stopped_lab_that_is_started_goes_on_where_it_ended(tmp_path: Path) -> None:
     lab = labkit.start(data_dir=str(tmp_path), **SMALL)
     lab.wait_for("running", 90)

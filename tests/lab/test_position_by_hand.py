@@ -59,6 +59,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         with pytest.raises(LocalProtocolError) as refused:
             controller.close(symbol, abs(row.quantity) + told["opened"].step_size)
         told["refused_much"] = str(refused.value)
+        with pytest.raises(LocalProtocolError) as refused:
+            controller.move_exits(symbol, stop_price=further - told["opened"].tick_size / 3, target_price=None)
+        told["refused_price"] = str(refused.value)
         half = told["half"] = abs(row.quantity) / 2 // told["opened"].step_size * told["opened"].step_size
         controller.close(symbol, half)
         await wait(3_000)
@@ -115,6 +118,11 @@ def test_moves_of_the_stop_are_in_the_ledger_one_by_one(story: dict[str, Any]) -
 
 def test_a_stop_beyond_the_market_is_refused_in_words(story: dict[str, Any]) -> None:
     assert "lies on the wrong side of" in story["refused_stop"]
+
+
+def test_a_stop_off_the_ticks_is_refused_with_the_nearest_on_them(story: dict[str, Any]) -> None:
+    further, tick = story["moved"].row.stop_price, story["opened"].tick_size
+    assert f"the nearest are {further - tick} and {further}, a tick of {tick} apart" in story["refused_price"]
 
 
 def test_a_part_smaller_than_a_step_is_refused_in_words(story: dict[str, Any]) -> None:

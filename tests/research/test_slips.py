@@ -34,6 +34,12 @@ def market() -> Market:
         ({"data": "lake"}, "say from when to when"),
         ({"data": "simulted"}, "data: there is no file or folder simulted; did you mean simulated"),
         ({"tradr": {}}, r"backtest\(\) takes no 'tradr'; did you mean trader\?"),
+        (
+            {"horizon_minutes": 60},
+            r"backtest\(\) takes no 'horizon_minutes'; write trader=\{\"horizon_minutes\": 60\}$",
+        ),
+        ({"horizon": 60}, r"write trader=\{\"horizon_minutes\": 60\}$"),
+        ({"max_open_positions": 2}, r"write risk=\{\"max_open_positions\": 2\}$"),
         ({"workers": 2}, r"backtest\(\) takes no 'workers'; it takes symbols, start, end"),
         ({"start": "soon"}, "start 'soon': write a UTC day or time"),
         ({"start": "2024-02-01", "end": "2024-01-01"}, "start 2024-02-01 does not lie before end 2024-01-01"),
@@ -90,3 +96,9 @@ def test_a_call_without_what_to_try_says_what_is_missing(call: Any) -> None:
 def test_a_walk_forward_says_what_was_wrong(market: Market) -> None:
     with pytest.raises(ConfigError, match=r"walk_forward\(\) takes no 'trian_days'; did you mean train_days\?"):
         labkit.walk_forward(data=market, trian_days=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("call", [labkit.sweep, labkit.search, labkit.walk_forward, labkit.tune])
+def test_a_setting_of_the_trader_is_told_where_it_belongs(call: Any) -> None:
+    with pytest.raises(ConfigError, match=r"takes no 'cost_margin'; write trader=\{\"cost_margin\": 0\.5\}$"):
+        call(cost_margin=0.5)

@@ -1,0 +1,28 @@
+"""What is looked for in the server's log when the browser's tests are done (see the fixture `server_address`)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.conftest import complaints
+
+WELL = """[W 2026-11-23 18:07:24.822 ServerApp] Notebook notebooks/tuner.ipynb is not trusted
+[W 2026-11-23 18:07:25.808 ServerApp] The websocket_ping_timeout (90000) cannot be longer than ...
+    Setting websocket_ping_timeout=30000
+[W 2026-11-23 18:10:16.983 ServerApp] kernel ece91d10 restarted
+"""
+
+
+def test_what_a_server_says_on_a_good_day_is_no_complaint() -> None:
+    assert complaints(WELL) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[W 2026-11-23 15:30:01.123 ServerApp] WebSocket ping timeout after 30001 ms.",
+        "    Traceback (most recent call last):",
+    ],
+)
+def test_a_connection_cut_and_an_error_of_its_own_are_complaints(line: str) -> None:
+    assert complaints(f"{WELL}{line}\n") == [line]
