@@ -27,8 +27,9 @@ function importOnce(code) {
   return imported.get(code);
 }
 
-// JupyterLab keeps every model there ever was on a page: its comm listens to the kernel's status for good. A model also
-// keeps what it was before its last change, so the text that all share comes last.
+// JupyterLab keeps every model there ever was on a page, since its comm listens to the kernel's status for good, and with
+// that of the layout the elements of its views: both are emptied. A model also keeps what it was before its last change,
+// so the text that all share comes last.
 const LARGE = ["frame", "_css", "_code"];
 
 export default () => {
@@ -43,7 +44,11 @@ export default () => {
       };
     },
     render(context) {
-      return widget.render(context);
+      const end = widget.render(context);
+      return () => {
+        end?.();
+        context.el.replaceChildren();
+      };
     },
   };
 };

@@ -172,18 +172,17 @@ function buildSymbolTable(feed) {
   const box = h("div", { class: "labkit-scroll labkit-box", tabindex: "0", role: "region", "aria-label": "Live prices" }, table);
   const nothing = h("p", { class: "labkit-nothing", hidden: "" }, "No symbol is like that at the moment.");
   box.style.maxHeight = `${(ROWS_IN_SIGHT + 1) * ROW_HEIGHT + 6}px`;
-  let moved = false;
-  const showSoon = () => {
-    if (moved) return;
-    moved = true;
+  let rowHeight = ROW_HEIGHT;
+  let scrolled = false;
+  box.addEventListener("scroll", () => {
+    if (scrolled) return;
+    scrolled = true;
     requestAnimationFrame(() => {
-      moved = false;
+      scrolled = false;
       show();
       tick();
     });
-  };
-  box.addEventListener("scroll", showSoon);
-  new ResizeObserver(showSoon).observe(box); // rows are higher on a narrow page
+  });
 
   function arrange() {
     let kept = [...lines.values()].filter(
@@ -202,7 +201,7 @@ function buildSymbolTable(feed) {
 
   function show() {
     const present = order.filter((key) => lines.has(key));
-    const rowHeight = body.firstChild?.offsetHeight || ROW_HEIGHT;
+    rowHeight = body.firstChild?.offsetHeight || ROW_HEIGHT;
     const inSight = Math.ceil(box.clientHeight / rowHeight) || ROWS_IN_SIGHT;
     const last = Math.max(0, present.length - inSight);
     const first = Math.max(0, Math.min(last, Math.floor(box.scrollTop / rowHeight)) - ROWS_BEYOND);
@@ -220,6 +219,7 @@ function buildSymbolTable(feed) {
   }
 
   function tick() {
+    if (body.firstChild && body.firstChild.offsetHeight !== rowHeight) show(); // the page became wider or narrower
     for (const entry of rows.values()) entry.tick(entry.row);
   }
 
