@@ -76,8 +76,9 @@ def _starts_with(data: Any, at: Any, end: Any, wanted: Any) -> Any:  # pragma: n
     return True
 
 
+# As in `quote_lane`: numba's cache sees changes of its own file only, so each of the two has its own.
 @_helper  # type: ignore[untyped-decorator]
-def _whole_number(data: Any, at: Any, end: Any) -> Any:  # pragma: no cover - compiled
+def _integer(data: Any, at: Any, end: Any) -> Any:  # pragma: no cover - compiled
     """A JSON integer of up to 18 digits without a sign: its value and where it ends (-1 if none)."""
     value, begin = np.int64(0), at
     while at < end and 48 <= data[at] <= 57:
@@ -197,7 +198,7 @@ def _quote(
                     integers[1, row] = code
             at += 1
         else:
-            whole, at = _whole_number(data, at, end)
+            whole, at = _integer(data, at, end)
             if at < 0 or letter == 98 or letter == 66 or letter == 97 or letter == 65 or letter == 115:
                 return -1
             if letter == 117:

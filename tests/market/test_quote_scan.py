@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from labkit.errors import TapeError
+from labkit.market import quote_lane, quote_scan
 from labkit.market.quote_scan import scan_quotes
 from labkit.market.tapes import read_quotes
 from labkit.wire.tape import TapeWriter
@@ -126,3 +128,8 @@ def test_thousands_of_symbols_are_read_all_the_same(tmp_path: Path) -> None:
     path = tmp_path / "many.raw"
     path.write_bytes(block(*frames))
     assert read_quotes(path)["symbol"].nunique() == 2_100
+
+
+def test_the_two_short_ways_read_whole_numbers_by_the_same_lines() -> None:
+    one, other = (inspect.getsource(module._integer.py_func) for module in (quote_lane, quote_scan))
+    assert one == other
