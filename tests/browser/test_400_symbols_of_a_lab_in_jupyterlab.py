@@ -1,0 +1,121 @@
+"""A real lab of 400 symbols at the pace of life: each one priced on the page, and kernel and browser hardly busy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.deep]
+
+SYMBOLS = [f"SIM{number:03}USDT" for number in range(1, 401)]
+START = f"""
+import time, labkit
+lab = labkit.start(data_dir={{folder!r}}, symbols={SYMBOLS}, speed=1, paper={{{{"history_days": 1}}}},
+                   trader={{{{"warm_up_minutes": 60}}}})
+"""
+WAIT = """
+while sum(row.bid_price is not None and not row.stale_because for row in lab.snapshot().symbols) < 400:
+    time.sleep(0.5)
+"""
+ROWS = ".labkit-symbols tr[data-symbol]"
+LOOK = f"""() => [...document.querySelectorAll({ROWS!r})].map(row => [row.dataset.symbol, ...["bid", "ask", "age"].map(
+    cell => row.querySelector(`[data-cell=${{cell}}]`).textContent)])"""
+SCROLL = """async top => {
+    const box = document.querySelector(".labkit-box");
+    box.scrollTop = top;
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+    return box.scrollTop + box.clientHeight >= box.scrollHeight - 1;
+}"""
+MEASURED_SECONDS = 15
+KERNEL_SHARE, BROWSER_SHARE = 0.6, 1.2
+"""Of one core: exchange, feed, engine and monitor in the kernel; the page, painted without a graphics card."""
+
+
+@pytest.fixture(scope="module")
+def notebook(
+    open_notebook: Callable[[str], Any], new_notebook: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    start = START.format(folder=str(tmp_path_factory.mktemp("400") / "data"))
+    opened = open_notebook(new_notebook("lab_of_400_symbols.ipynb", start, "lab.monitor()", WAIT, "lab.stop()"))
+    for index in range(3):
+        opened.run_cell(index, timeout_seconds=120)
+    opened.page.wait_for_selector(ROWS)
+    yield opened
+    opened.run_cell(3)
+
+
+def all_rows(page: Any) -> dict[str, tuple[str, str, str]]:
+    """Bid, ask and age of every row of the table, read while it is scrolled from the first to the last."""
+    seen: dict[str, tuple[str, str, str]] = {}
+    top, is_end = 0, False
+    while not is_end:
+        is_end = page.evaluate(SCROLL, top)
+        seen |= {symbol: (bid, ask, age) for symbol, bid, ask, age in page.evaluate(LOOK)}
+        top += 400
+    page.evaluate(SCROLL, 0)
+    return seen
+
+
+def test_each_of_400_symbols_is_priced_and_no_quote_is_old(notebook: Any) -> None:
+    rows = all_rows(notebook.page)
+    assert sorted(rows) == SYMBOLS
+    assert all(0 < float(bid.replace(",", "")) < float(ask.replace(",", "")) for bid, ask, _ in rows.values())
+    ages = sorted(float(age.removesuffix(" s")) for _, _, age in rows.values())
+    print(f"age of what is shown: median {ages[200]:.1f} s, 95th percentile {ages[380]:.1f} s, oldest {ages[-1]:.1f} s")
+    assert ages[-1] < 3
+
+
+def test_none_of_them_is_stale(notebook: Any) -> None:
+    only_stale = notebook.page.get_by_role("button", name="Only stale")
+    only_stale.click()
+    assert "0 of 400 symbols" in notebook.page.locator(".labkit-tools").inner_text()
+    only_stale.click()
+
+
+def test_they_are_sorted_by_price_and_filtered_by_name(notebook: Any) -> None:
+    page = notebook.page
+    head = page.get_by_role("button", name="Ask", exact=True)
+    head.click()
+    page.evaluate(SCROLL, 0)
+    asks = [float(ask.replace(",", "")) for _, _, ask, _ in page.evaluate(LOOK)]
+    assert len(asks) >= 16
+    assert asks[0] > asks[-1]
+    page.fill(".labkit-filter", "sim12")
+    page.evaluate(SCROLL, 0)
+    assert sorted(symbol for symbol, *_ in page.evaluate(LOOK)) == SYMBOLS[119:129]
+    page.fill(".labkit-filter", "")
+    head.click()
+    head.click()
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_what_is_shown_of_them_fits_the_page(notebook: Any, theme: str) -> None:
+    notebook.execute("apputils:change-theme", {"theme": f"JupyterLab {theme}"})
+    notebook.page.wait_for_timeout(1_500)
+    notebook.photograph(f"lab-of-400-{theme.lower()}", ".labkit-monitor")
+    cut = """() => [...document.querySelectorAll(".labkit-symbols tbody :is(th, td)")]
+        .filter(cell => cell.offsetWidth && cell.scrollWidth > cell.clientWidth).map(cell => cell.textContent)"""
+    assert notebook.page.evaluate(cut) == []
+
+
+def cpu_seconds(processes: list[psutil.Process]) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def test_kernel_and_browser_stay_within_their_share_of_a_core(notebook: Any) -> None:
+    kernel = [psutil.Process(notebook.kernel_pid())]
+    browser = [each for each in psutil.Process().children(recursive=True) if "chrom" in each.name()]
+    began, before = time.monotonic(), [cpu_seconds(processes) for processes in (kernel, browser)]
+    notebook.page.wait_for_timeout(MEASURED_SECONDS * 1_000)
+    lasted = time.monotonic() - began
+    shares = [
+        (cpu_seconds(processes) - each) / lasted for processes, each in zip((kernel, browser), before, strict=True)
+    ]
+    print(f"share of a core: kernel {shares[0]:.2f}, browser {shares[1]:.2f} in {len(browser)} processes")
+    assert browser
+    assert shares[0] < KERNEL_SHARE
+    assert shares[1] < BROWSER_SHARE
