@@ -20,7 +20,7 @@ import numpy as np
 from labkit.errors import ConfigError
 from labkit.research import statistics
 from labkit.research.statistics import DAYS_PER_YEAR, Drawdown, Floats, Interval
-from labkit.research.tables import sentence_table
+from labkit.research.tables import number, sentence_table
 from labkit.research.trials import NO_TRIALS, Trials
 
 LEAST_DAYS = 60
@@ -112,18 +112,19 @@ class Verdict:
     def rows(self) -> list[tuple[str, str, str]]:
         """Name, value and meaning of every figure."""
         shown = [
-            ("Sharpe ratio", f"{self.sharpe:.2f}", f"95 %: {_between(self.sharpe_interval)}; {self.days} days"),
+            ("Sharpe ratio", _ratio(self.sharpe), f"95 %: {_between(self.sharpe_interval)}; {self.days} days"),
             ("trials counted", f"{self.trials:,}", f"on overlapping data; asked for {_counted(self.asked, 'time')}"),
-            ("Sharpe of the luckiest", f"{self.luck:.2f}", "expected of the best trial if none had skill"),
+            ("Sharpe of the luckiest", _ratio(self.luck), "expected of the best trial if none had skill"),
             ("deflated Sharpe ratio", f"{self.deflated_sharpe:.3f}", f"{LEAST_DEFLATED_SHARPE} or more is needed"),
-            ("probability of overfitting", _or_dash(self.overfitting), "the best in one half fails in the other"),
+            ("probability of overfitting", _ratio(self.overfitting), "the best in one half fails in the other"),
         ]
         if not math.isnan(self.skill):
-            shown.append(("skill", f"{self.skill:+.3f}", f"millinats a label; 95 %: {_between(self.skill_interval)}"))
+            meaning = f"millinats a label; 95 %: {_between(self.skill_interval)}"
+            shown.append(("skill", number("{:+.3f}", self.skill), meaning))
         for name, p_value in self.p_values.items():
             needed = "" if name in self.skilled else f"; at most {LARGEST_P_VALUE} is needed"
             meaning = f"p-value {p_value:.3f} that what was earned beyond it is luck{needed}"
-            shown.append((f"beside {name}", f"Sharpe {self.baselines[name]:.2f}", meaning))
+            shown.append((f"beside {name}", f"Sharpe {_ratio(self.baselines[name])}", meaning))
         longest = f"{_counted(self.drawdown.longest_days, 'day')} below a peak at the longest"
         shown.append(("deepest drawdown", f"{self.drawdown.depth:.1%}", longest))
         needed = "no length" if math.isinf(self.needed_days) else f"{self.needed_days:,.0f} days"
@@ -131,7 +132,7 @@ class Verdict:
         return shown
 
     def _performance(self) -> str:
-        return f"Sharpe ratio {self.sharpe:.2f} ({_between(self.sharpe_interval)}) over {self.days} days"
+        return f"Sharpe ratio {_ratio(self.sharpe)} ({_between(self.sharpe_interval)}) over {self.days} days"
 
 
 def judge(
@@ -245,12 +246,12 @@ def _sentence(reasons: tuple[str, ...]) -> str:
 
 
 def _between(interval: Interval) -> str:
-    return f"between {interval.low:.2f} and {interval.high:.2f}"
+    return f"between {_ratio(interval.low)} and {_ratio(interval.high)}"
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _or_dash(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}"
+def _ratio(value: float) -> str:
+    return number("{:.2f}", value)
