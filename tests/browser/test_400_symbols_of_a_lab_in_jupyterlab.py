@@ -22,6 +22,7 @@ while sum(row.bid_price is not None and not row.stale_because for row in lab.sna
 ROWS = ".labkit-symbols tr[data-symbol]"
 LOOK = f"""() => [...document.querySelectorAll({ROWS!r})].map(row => [row.dataset.symbol, ...["bid", "ask", "age"].map(
     cell => row.querySelector(`[data-cell=${{cell}}]`).textContent)])"""
+PRICED = f"() => {{ const rows = ({LOOK})(); return rows.length && rows.every(row => !row.includes('–')); }}"
 SCROLL = """async top => {
     const box = document.querySelector(".labkit-box");
     box.scrollTop = top;
@@ -38,7 +39,7 @@ def notebook(
     opened = open_notebook(new_notebook("lab_of_400_symbols.ipynb", start, "lab.monitor()", WAIT, "lab.stop()"))
     for index in range(3):
         opened.run_cell(index, timeout_seconds=120)
-    opened.page.wait_for_selector(ROWS)
+    opened.page.wait_for_function(PRICED)
     yield opened
     opened.run_cell(3)
 
