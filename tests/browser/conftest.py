@@ -44,8 +44,13 @@ def complaints(log: str) -> list[str]:
 class Notebook:
     """One notebook open in JupyterLab, driven the way a person would, without the mouse where it does not matter."""
 
-    def __init__(self, page: Any) -> None:
+    def __init__(self, page: Any, address: str) -> None:
         self.page = page
+        self._address = address
+
+    def reload(self) -> None:
+        """Load the page anew. By its address: another browser at the same server may have changed what was open."""
+        self.page.goto(self._address, timeout=60_000)
 
     def execute(self, command: str, arguments: dict[str, Any] | None = None) -> None:
         """Start a command of JupyterLab; does not wait for its end."""
@@ -204,7 +209,8 @@ def open_notebook(chromium: Any, server_address: str) -> Iterator[Callable[[str]
         contexts.append(context)
         page = context.new_page()
         # A workspace of the server remembers what other browsers had open: each of these begins with an empty one.
-        page.goto(server_address.replace("00_start_here.ipynb", name) + "&reset", timeout=60_000)
+        address = server_address.replace("00_start_here.ipynb", name)
+        page.goto(f"{address}&reset", timeout=60_000)
         page.wait_for_function(
             """name => {
                 const panel = window.jupyterapp?.shell?.currentWidget;
@@ -214,7 +220,7 @@ def open_notebook(chromium: Any, server_address: str) -> Iterator[Callable[[str]
             arg=name,
             timeout=60_000,
         )
-        return Notebook(page)
+        return Notebook(page, address)
 
     yield opened
     for context in contexts:

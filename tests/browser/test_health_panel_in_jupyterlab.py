@@ -108,7 +108,7 @@ def test_weather_begun_on_one_page_shows_on_the_other_which_can_end_it(notebook:
 
 @pytest.mark.deep
 def test_a_reloaded_page_shows_figures_that_move_and_its_buttons_work(notebook: Any, second: Any) -> None:
-    second.page.reload()
+    second.reload()
     second.page.wait_for_selector(".labkit-health [data-weather=storm][aria-pressed=true]", timeout=60_000)
     second.page.wait_for_selector(".labkit-health .labkit-stale", state="hidden")
     clock = second.page.locator(".labkit-health .labkit-time").inner_text()

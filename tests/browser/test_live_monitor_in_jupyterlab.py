@@ -201,7 +201,7 @@ def test_a_second_browser_shows_the_same_run(notebook: Any, open_notebook: Calla
 
 
 def test_a_reloaded_page_finds_the_monitor_alive(notebook: Any, page: Any) -> None:
-    page.reload()
+    notebook.reload()
     page.wait_for_selector(ROWS, timeout=60_000)
     page.wait_for_selector(".labkit-state:visible")
     before = page.locator("tr[data-symbol=BTCUSDT] [data-cell=bid]").inner_text()

@@ -323,7 +323,7 @@ def test_half_of_it_is_closed_by_two_clicks(inspected: Inspected) -> None:
 def test_the_detail_comes_back_after_a_reload_of_the_page(inspected: Inspected) -> None:
     inspected.notebook.execute("docmanager:save")
     inspected.page.wait_for_timeout(1_500)
-    inspected.page.reload()
+    inspected.notebook.reload()
     inspected.page.wait_for_selector(CHOSEN, timeout=60_000)
     inspected.page.wait_for_selector(".labkit-chart-up[d^=M]", state="attached", timeout=20_000)
 

@@ -209,7 +209,7 @@ def test_a_second_page_shows_the_same_values_and_figures(notebook: Any, second: 
 
 
 def test_a_reloaded_page_goes_on_where_it_was(notebook: Any, second: Any) -> None:
-    second.page.reload()
+    second.reload()
     second.page.wait_for_selector(".labkit-tuner[data-number]", timeout=60_000)
     slider = second.page.locator(SLIDER)
     assert slider.evaluate("node => node.valueAsNumber") == pytest.approx(1.6)
