@@ -48,6 +48,7 @@ from labkit.paper.market_source import SourceEvent
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Smalls = npt.NDArray[np.int32]
 Booleans = npt.NDArray[np.bool_]
 
 MINUTES = DAY_MS // MINUTE_MS
@@ -139,12 +140,12 @@ class _SecondBlock:
     """One symbol, one day, second by second (1440 × 60); prices in ticks, quantities in steps."""
 
     fair: Floats
-    bid: Integers
-    ask: Integers
+    bid: Smalls
+    ask: Smalls
     taker_buys: Booleans
-    trade_price: Integers
+    trade_price: Smalls
     trade_quantity: Integers
-    trade_delay_ms: Integers
+    trade_delay_ms: Smalls
 
 
 @dataclass(frozen=True)
@@ -374,7 +375,9 @@ class _Path:
         self._quote_stream, self._trade_stream = f"{lower}@bookTicker", f"{lower}@aggTrade"
         self._mark_stream = f"{lower}@markPrice@1s"
         self.minutes = lru_cache(maxsize=REMEMBERED_DAYS)(self._minutes)
-        self.seconds = lru_cache(maxsize=2)(self._seconds)
+        # Megabytes a day: of hundreds of symbols not more than the day that is lived through can be kept.
+        self.seconds = lru_cache(maxsize=1)(self._seconds)
+        self.last_second = lru_cache(maxsize=2)(self._last_second)
         self.bars = lru_cache(maxsize=REMEMBERED_DAYS)(self._bars)
 
     def _minutes(self, day: int) -> _MinuteBlock:
@@ -468,18 +471,30 @@ class _Path:
         spread = np.maximum(
             1.0, np.rint(in_ticks * (self._start.spread_bps / 1e4) * breath * np.exp(0.35 * spread_noise))
         )
-        bid = np.maximum(1.0, np.rint(in_ticks - spread / 2)).astype(np.int64)
-        ask = bid + spread.astype(np.int64)
+        bid = np.maximum(1.0, np.rint(in_ticks - spread / 2)).astype(np.int32)
+        ask = bid + spread.astype(np.int32)
 
         last_second = np.diff(moved, axis=1, prepend=0.0) / second_volatility
         taker_buys = side < 0.5 + 0.25 * minutes.flow[:, None] + 0.2 * np.tanh(0.5 * last_second)
         notional = self._start.minute_notional / SECONDS * minutes.activity[:, None] * np.exp(0.9 * size_noise - 0.405)
         quantity = np.maximum(1.0, np.rint(notional / fair / self._step)).astype(np.int64)
-        return _SecondBlock(fair, bid, ask, taker_buys, np.where(taker_buys, ask, bid), quantity, delay_ms)
+        return _SecondBlock(
+            fair, bid, ask, taker_buys, np.where(taker_buys, ask, bid), quantity, delay_ms.astype(np.int32)
+        )
+
+    def _second_before(self, day: int, minute: int) -> tuple[float, int]:
+        """The fair price, and the price traded at in ticks, in the last second before a minute."""
+        if minute == 0:
+            return self.last_second(day - 1)
+        seconds = self.seconds(day)
+        return float(seconds.fair[minute - 1, -1]), int(seconds.trade_price[minute - 1, -1])
+
+    def _last_second(self, day: int) -> tuple[float, int]:
+        return self._second_before(day, MINUTES)
 
     def _bars(self, day: int) -> _BarBlock:
         seconds = self.seconds(day)
-        price, quantity, buys = seconds.trade_price, seconds.trade_quantity, seconds.taker_buys
+        price, quantity, buys = seconds.trade_price.astype(np.int64), seconds.trade_quantity, seconds.taker_buys
         quote = price * quantity
         return _BarBlock(
             open=price[:, 0].copy(),
@@ -545,11 +560,11 @@ class _Path:
     def marks(self, minute_ms: int) -> list[SourceEvent]:
         """Mark price, index price and funding rate at every whole second, from what was known just before it."""
         day, minute = _place(minute_ms)
+        # Asked first: at midnight the day before is still the one that is kept.
+        fair_before, price_before = self._second_before(day, minute)
         seconds, block = self.seconds(day), self.minutes(day)
-        before_day, before_minute = _place(minute_ms - MINUTE_MS)
-        before = self.seconds(before_day)
-        fair = np.concatenate((before.fair[before_minute, -1:], seconds.fair[minute, :-1]))
-        last = np.concatenate((before.trade_price[before_minute, -1:], seconds.trade_price[minute, :-1])) * self._tick
+        fair = np.concatenate(([fair_before], seconds.fair[minute, :-1]))
+        last = np.concatenate(([price_before], seconds.trade_price[minute, :-1])) * self._tick
         basis = np.linspace(block.basis[minute], block.basis[minute + 1], SECONDS, endpoint=False)
         rate = float(block.funding_rate[minute])
         index = fair * np.exp(-basis)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections import defaultdict
 from decimal import Decimal
 
@@ -322,3 +323,15 @@ def test_the_disclosure_tells_the_planted_edge(edge: float, text: str) -> None:
 
 def test_a_start_inside_a_minute_begins_with_that_minute() -> None:
     assert market(start_ms=START_MS + 12_345).start_ms == START_MS
+
+
+def test_of_a_symbol_no_more_than_one_day_is_kept_second_by_second() -> None:
+    """Of 400 symbols a day more would be another gigabyte."""
+    source = market(("BTCUSDT",), start_ms=START_MS - 2 * MINUTE_MS)
+    tracemalloc.start()
+    try:
+        lived(source, START_MS - 2 * MINUTE_MS, 4)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 4_500_000
