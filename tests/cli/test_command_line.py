@@ -144,6 +144,7 @@ def test_ctrl_c_leaves_a_ledger_that_opens_and_balances(tmp_path: Path) -> None:
     assert balance(tmp_path).counts.fills > 0
 
 
+@pytest.mark.deep
 def test_after_sigkill_the_next_start_finds_every_fill_the_exchange_made(tmp_path: Path) -> None:
     for _ in range(2):
         run = begin("run", "--minutes", "1000", "--speed", "200", "--data-dir", str(tmp_path), *SMALL)
