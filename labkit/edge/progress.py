@@ -52,7 +52,9 @@ def followed(done: Callable[[], float], what: str, unit: str, total: float, *, s
                 else:
                     bar.set_description_str(what, refresh=False)
                 bar.update(reached - bar.n)
-                bar.refresh()
+                # At its end tqdm clears a bar only if `update` has shown it, which waits for the delay.
+                if bar.last_print_t > bar.start_t:
+                    bar.refresh()
 
         follower = threading.Thread(target=look, name="labkit-progress", daemon=True)
         follower.start()

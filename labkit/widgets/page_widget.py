@@ -62,6 +62,10 @@ class PageWidget(anywidget.AnyWidget):
 
         ipykernel 7.4 hands messages of a comm to the shell that last sent on it, which is the one that runs the
         cells; before and after that release the front end's own subshell is used. This asks for the latter.
+
+        And comm tells IPython of every message as of a cell that begins and ends, upon which matplotlib shows what a
+        cell beside it is just drawing, and takes it away half drawn. So the message goes straight to the widget.
         """
+        self.comm.handle_msg = self.comm._msg_callback
         if hasattr(self.comm, "_reply_subshell_for"):
             self.comm._reply_subshell_for = lambda data, default: default

@@ -20,6 +20,17 @@ labkit.backtest(data=market{quiet})
 labkit.sweep({{"cost_margin": [0.0, 0.25]}}, data=market, workers=0{quiet})
 """
 
+SHORT_WORK = """
+import itertools, threading
+from labkit.edge import progress
+progress.LOOK_SECONDS = 0.001
+looks, looked_at = itertools.count(), threading.Event()
+def done():
+    if next(looks) == 20: looked_at.set()
+    return 0.0
+with progress.followed(done, "work", "day", 3.0): looked_at.wait()
+"""
+
 
 def on_a_terminal(code: str, folder: Path) -> str:
     """What Python shows on the terminal while it runs `code`."""
@@ -46,6 +57,10 @@ def test_a_person_at_a_terminal_sees_how_far_it_is(tmp_path: Path) -> None:
     assert "/40 [" in shown
     assert "sweep" in shown
     assert "/2 [" in shown
+
+
+def test_work_that_is_done_at_once_leaves_no_bar_behind(tmp_path: Path) -> None:
+    assert on_a_terminal(SHORT_WORK, tmp_path) == ""
 
 
 def test_whoever_asks_for_none_sees_none(tmp_path: Path) -> None:

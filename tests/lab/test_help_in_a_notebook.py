@@ -15,6 +15,8 @@ from labkit.errors import NotInTime
 from labkit.lab import Lab
 from labkit.lab_weather import WeatherControl
 
+SEEDED_LAB = Path(__file__).resolve().parents[1] / "widgets" / "seeded_lab.py"
+
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
@@ -79,6 +81,27 @@ labkit.rehearse(
 def test_a_storm_writes_nothing_into_a_cell(client: Any) -> None:
     lines, printed = outcome(client, STORMY_TIME)
     assert (lines, printed) == ([], "")
+
+
+MESSAGES = f"""
+import runpy, ipywidgets
+from labkit.edge.clocks import SystemClock
+from labkit.widgets.live_monitor import LiveMonitor
+lab = runpy.run_path({str(SEEDED_LAB)!r})["SeededLab"](1, SystemClock())
+ended = []
+get_ipython().events.register("post_execute", lambda: ended.append(1))
+message = {{"content": {{"data": {{"method": "custom", "content": {{"kind": "seen"}}}}}}, "buffers": []}}
+for widget in (LiveMonitor(lab), ipywidgets.HTML()):
+    widget.comm.handle_msg(message)
+    print(len(ended))
+    widget.close()
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_message_of_a_widget_is_no_end_of_a_cell_at_which_its_plot_is_shown_half_drawn(client: Any) -> None:
+    lines, printed = outcome(client, MESSAGES)
+    assert (lines, printed.split()) == ([], ["0", "1"]), "a plain widget of ipywidgets is the control"
 
 
 @pytest.mark.filterwarnings("ignore")
