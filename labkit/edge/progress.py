@@ -1,4 +1,4 @@
-"""Bars for long work: on standard error, in a terminal and in a notebook; nothing into logs and pipes.
+"""Bars for long work: on standard error of a terminal, and in a notebook; nothing into logs and pipes.
 
 Text and no widget: it reads alike in every front end, and leaves nothing in a stored notebook that is dead on the next
 page. `TQDM_DISABLE=1` switches all of them off.
@@ -31,7 +31,11 @@ def progress_bar(what: str, unit: str, total: float | None = None, *, shown: boo
     from tqdm import tqdm
 
     hidden = {} if shown and is_watched() else {"disable": True}
-    with tqdm(total=total, unit=unit, desc=what, delay=WAIT_SECONDS, leave=False, ncols=90, **hidden) as bar:
+    # A notebook lays red under standard error, and the red stays when the bar has gone.
+    place = sys.stderr if sys.stderr.isatty() else sys.stdout
+    with tqdm(
+        total=total, unit=unit, desc=what, delay=WAIT_SECONDS, leave=False, ncols=90, file=place, **hidden
+    ) as bar:
         yield bar
 
 

@@ -79,14 +79,14 @@ def test_the_cell_of_a_notebook_shows_them() -> None:
     from jupyter_client.manager import start_new_kernel
 
     manager, client = start_new_kernel(kernel_name="python3")
-    said: list[str] = []
+    said: list[dict[str, str]] = []
     code = "with progress.progress_bar('work', 'day', 3) as bar: bar.update(2)"
     try:
         client.execute_interactive("from labkit.edge import progress; progress.WAIT_SECONDS = 0", timeout=60)
-        client.execute_interactive(
-            code, output_hook=lambda message: said.append(message["content"].get("text", "")), timeout=60
-        )
+        client.execute_interactive(code, output_hook=lambda message: said.append(message["content"]), timeout=60)
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-    assert "work" in "".join(said)
+    told = [content for content in said if "name" in content]
+    assert "work" in "".join(content["text"] for content in told)
+    assert {content["name"] for content in told} == {"stdout"}, "a notebook lays red under the other one"
