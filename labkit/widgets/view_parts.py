@@ -195,7 +195,19 @@ def page_head(title: str, header: Header, clock: Clock) -> str:
 
 
 def page_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A plain HTML table of escaped text."""
-    head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    """A plain HTML table of escaped text. Words stand on the left; Jupyter puts all of a table on the right."""
+    lines = [list(row) for row in rows]
+    columns = zip(*lines, strict=True) if lines else ((),) * len(titles)
+    styles = ["" if all(map(_is_figure, column)) else ' style="text-align:left"' for column in columns]
+    head = "".join(f"<th{style}>{html.escape(title)}</th>" for title, style in zip(titles, styles, strict=True))
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{style}>{html.escape(cell)}</td>" for cell, style in zip(line, styles, strict=True))
+        + "</tr>"
+        for line in lines
+    )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _is_figure(cell: str) -> bool:
+    return cell in ("", "–") or any(character.isdigit() for character in cell)
