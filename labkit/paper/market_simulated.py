@@ -88,6 +88,8 @@ PREMIUM_DEAD_BAND = 5e-4
 
 LATEST_TRADE_DELAY_MS = 15
 REMEMBERED_DAYS = 160
+MIDNIGHT_MINUTES = 60
+"""Over how many of a day's last minutes the making of the next day is spread."""
 
 _COMMON_DRAWS, _MINUTE_DRAWS, _SECOND_DRAWS, _SIZE_DRAWS = range(4)
 """What a stream of random numbers is for; part of its key."""
@@ -160,6 +162,8 @@ class _BarBlock:
     quote_volume: Integers
     taker_buy_volume: Integers
     taker_buy_quote_volume: Integers
+    last_fair: float
+    """The fair price of the day's last second."""
 
 
 class SimulatedMarket:
@@ -314,7 +318,16 @@ class SimulatedMarket:
                 yield event
         while True:
             minute_ms += MINUTE_MS
+            self._prepare_midnight(minute_ms)
             yield from self._minute_events(minute_ms)
+
+    def _prepare_midnight(self, minute_ms: int) -> None:
+        """In each of a day's last minutes, make the next day of some of the symbols."""
+        day, minute = _place(minute_ms)
+        turn = minute - (MINUTES - MIDNIGHT_MINUTES)
+        if turn >= 0:
+            for path in list(self._paths.values())[turn::MIDNIGHT_MINUTES]:
+                path.prepare(day + 1)
 
     def _minute_events(self, minute_ms: int) -> list[SourceEvent]:
         # Symbols are phase-shifted inside the shortest time between two quotes, so that no quote leaves its minute.
@@ -375,9 +388,9 @@ class _Path:
         self._quote_stream, self._trade_stream = f"{lower}@bookTicker", f"{lower}@aggTrade"
         self._mark_stream = f"{lower}@markPrice@1s"
         self.minutes = lru_cache(maxsize=REMEMBERED_DAYS)(self._minutes)
-        # Megabytes a day: of hundreds of symbols not more than the day that is lived through can be kept.
-        self.seconds = lru_cache(maxsize=1)(self._seconds)
-        self.last_second = lru_cache(maxsize=2)(self._last_second)
+        # Megabytes a day: of hundreds of symbols not more than the day that is lived through can be kept, and the next
+        # one when it is near.
+        self._lived: dict[int, _SecondBlock] = {}
         self.bars = lru_cache(maxsize=REMEMBERED_DAYS)(self._bars)
 
     def _minutes(self, day: int) -> _MinuteBlock:
@@ -447,6 +460,18 @@ class _Path:
             self._offset = math.log(self._start.price) - float(self.minutes(day).open[in_day_ms // MINUTE_MS])
         return self._offset
 
+    def seconds(self, day: int) -> _SecondBlock:
+        """The day that is lived through now; days before it are let go."""
+        if day not in self._lived:
+            self.prepare(day)
+        if len(self._lived) > 1:
+            self._lived = {kept: self._lived[kept] for kept in (day, day + 1) if kept in self._lived}
+        return self._lived[day]
+
+    def prepare(self, day: int) -> None:
+        """Make a day ahead of time: of hundreds of symbols all at once takes seconds in which nothing else happens."""
+        self._lived[day] = self._seconds(day)
+
     def _seconds(self, day: int) -> _SecondBlock:
         minutes = self.minutes(day)
         seed, symbol_key = self._key
@@ -484,16 +509,15 @@ class _Path:
 
     def _second_before(self, day: int, minute: int) -> tuple[float, int]:
         """The fair price, and the price traded at in ticks, in the last second before a minute."""
-        if minute == 0:
-            return self.last_second(day - 1)
-        seconds = self.seconds(day)
+        if minute == 0 and day - 1 not in self._lived:
+            before = self.bars(day - 1)
+            return before.last_fair, int(before.close[-1])
+        seconds = self.seconds(day) if minute else self._lived[day - 1]
         return float(seconds.fair[minute - 1, -1]), int(seconds.trade_price[minute - 1, -1])
 
-    def _last_second(self, day: int) -> tuple[float, int]:
-        return self._second_before(day, MINUTES)
-
     def _bars(self, day: int) -> _BarBlock:
-        seconds = self.seconds(day)
+        # Bars are asked for of days long gone as well: they must not take the place of the day that is lived through.
+        seconds = self._lived.get(day) or self._seconds(day)
         price, quantity, buys = seconds.trade_price.astype(np.int64), seconds.trade_quantity, seconds.taker_buys
         quote = price * quantity
         return _BarBlock(
@@ -505,6 +529,7 @@ class _Path:
             quote_volume=quote.sum(axis=1),
             taker_buy_volume=np.where(buys, quantity, 0).sum(axis=1),
             taker_buy_quote_volume=np.where(buys, quote, 0).sum(axis=1),
+            last_fair=float(seconds.fair[-1, -1]),
         )
 
     def quotes(self, minute_ms: int, phase_ms: int, interval_ms: float) -> list[SourceEvent]:

@@ -14,7 +14,8 @@ from labkit.domain.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from labkit.domain.market_events import Bar, MarkPrice, Quote, Trade
 from labkit.domain.symbol_rules import is_multiple
 from labkit.errors import UnknownSymbol
-from labkit.paper.listings import SIMULATED_STARTS, simulated_listing
+from labkit.paper import market_simulated
+from labkit.paper.listings import MADE_UP_SYMBOLS, SIMULATED_STARTS, simulated_listing
 from labkit.paper.market_simulated import SimulatedMarket
 from labkit.paper.market_source import SourceEvent
 
@@ -335,3 +336,45 @@ def test_of_a_symbol_no_more_than_one_day_is_kept_second_by_second() -> None:
     finally:
         tracemalloc.stop()
     assert held < 4_500_000
+
+
+@pytest.fixture
+def days_made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One number more for each day of a symbol that is made second by second."""
+    made: list[int] = []
+
+    def counting(*key: int) -> np.random.Generator:
+        if key[-1] == market_simulated._SECOND_DRAWS:
+            made.append(key[1])
+        return drawing(*key)
+
+    drawing = market_simulated._random
+    monkeypatch.setattr(market_simulated, "_random", counting)
+    return made
+
+
+def test_a_look_at_another_day_does_not_cost_the_day_that_is_lived_through(days_made: list[int]) -> None:
+    source = market(SYMBOLS)
+    events = source.events(START_MS)
+    next(events)
+    for symbol in SYMBOLS:
+        source.history(symbol, START_MS - 2 * DAY_MS, START_MS)
+    days_made.clear()
+    assert next(event for event in events if event.time_ms >= START_MS + MINUTE_MS)
+    assert days_made == []
+
+
+def test_the_next_day_is_made_before_midnight_a_few_symbols_a_minute(days_made: list[int]) -> None:
+    midnight_ms = START_MS // DAY_MS * DAY_MS + DAY_MS
+    source = market(MADE_UP_SYMBOLS[:62], start_ms=midnight_ms - 61 * MINUTE_MS, quotes_per_second=0.02)
+    made_by_minute = []
+    minute_ms = source.start_ms
+    for event in source.events(minute_ms):
+        if event.time_ms >= minute_ms:
+            made_by_minute.append(len(days_made))
+            days_made.clear()
+            minute_ms += MINUTE_MS
+        if minute_ms > midnight_ms:
+            break
+    assert made_by_minute[1:-1] == [2] * 2 + [1] * 58
+    assert made_by_minute[-1] == 0
