@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8888
 BROWSER ?= auto
+# On two cores: a test waits about a third of its time, for a socket, a process or a page.
+WORKERS ?= 3
 STAMP := $(VENV)/.set-up
 TEST_STAMP := $(VENV)/.set-up-for-tests
 
@@ -13,7 +15,7 @@ TEST_STAMP := $(VENV)/.set-up-for-tests
 
 help:
 	@echo "make lab      open the lab in JupyterLab (PORT=8888 BROWSER=auto|none)"
-	@echo "make test     set up and run all tests"
+	@echo "make test     set up and run all tests (WORKERS=3 at a time)"
 	@echo "make deep     the slow proofs"
 	@echo "make setup    only set up, the tools for tests included"
 	@echo "make lint     ruff and mypy          make format   ruff format"
@@ -39,9 +41,9 @@ lab: $(STAMP)
 # Browser tests run by themselves: Playwright keeps an event loop running in its thread. A bar that is drawn only where
 # work takes long would make the outputs of notebooks differ, so there is none.
 test: setup
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not deep and not browser"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not deep and browser"
-	@state=$$(mktemp -d) && LABKIT_DATA_DIR=$$state TQDM_DISABLE=1 $(BIN)/python -m pytest -n 2 --dist loadfile \
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not deep and not browser"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not deep and browser"
+	@state=$$(mktemp -d) && LABKIT_DATA_DIR=$$state TQDM_DISABLE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
 	  --nbval --nbval-current-env --nbval-cell-timeout 170 --timeout 400 notebooks; \
 	  status=$$?; rm -rf $$state; exit $$status
 
