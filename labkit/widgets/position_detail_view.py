@@ -28,6 +28,7 @@ from labkit.widgets.view_parts import (
     signed,
     signed_money,
     tone_of,
+    true_minus,
     utc_time,
 )
 
@@ -211,7 +212,8 @@ def receipt_of(decision: Decision) -> Receipt:
             for name, value in strongest
         ),
         gates=tuple(
-            GateLine(key=gate.name, passed=gate.passed, text=gate_words(gate), detail=gate.detail) for gate in gates
+            GateLine(key=gate.name, passed=gate.passed, text=gate_words(gate), detail=true_minus(gate.detail))
+            for gate in gates
         ),
         flip=flip_words(decision),
     )

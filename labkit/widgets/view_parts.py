@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_FLOOR, Decimal
@@ -19,6 +20,7 @@ from labkit.domain.snapshot import Snapshot, SymbolRow
 
 MINUS = "−"
 NOTHING = "–"
+_HYPHEN_OF_A_NUMBER = re.compile(r"(?<![\w.])-(?=\d)")
 FINAL_STATES = frozenset({"stopped", "failed"})
 _STATE_TONES = {
     "running": "good",
@@ -134,6 +136,11 @@ def signed_money(amount: Decimal) -> str:
     """The same with its sign; what rounds to nothing has none."""
     text = f"{amount:+,.2f}"
     return text[1:] if text in ("+0.00", "-0.00") else text.replace("-", MINUS)
+
+
+def true_minus(text: str) -> str:
+    """A text of the ledger with the minus sign before its numbers; days and names keep their hyphens."""
+    return _HYPHEN_OF_A_NUMBER.sub(MINUS, text)
 
 
 def signed(value: float, places: int) -> str:

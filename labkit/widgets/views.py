@@ -42,6 +42,7 @@ from labkit.widgets.view_parts import (
     signed,
     signed_money,
     tone_of,
+    true_minus,
     utc_time,
     words,
 )
@@ -296,7 +297,7 @@ def _reason(decision: Decision) -> str:
     """The primary reason, with the numbers its gate compared if it is one."""
     details = {gate.name: gate.detail for gate in decision.gates}
     detail = details.get(decision.primary_reason, "")
-    return decision_words(decision) + (f": {detail}" if detail else "")
+    return decision_words(decision) + (f": {true_minus(detail)}" if detail else "")
 
 
 def event_lines(events: Sequence[EventRow]) -> tuple[EventLine, ...]:
@@ -305,7 +306,7 @@ def event_lines(events: Sequence[EventRow]) -> tuple[EventLine, ...]:
     for event in reversed(events[-EVENTS_SHOWN:]):
         key = f"{event.time_ms} {event.text}"
         tone = _SEVERITY_TONES.get(event.severity, "warn")
-        lines.setdefault(key, EventLine(key=key, time_ms=event.time_ms, text=event.text, tone=tone))
+        lines.setdefault(key, EventLine(key=key, time_ms=event.time_ms, text=true_minus(event.text), tone=tone))
     return tuple(lines.values())
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from labkit.domain.decisions import Action, Decision
 from labkit.domain.reasons import decision_words, feature_words, flip_words, gate_words
-from labkit.widgets.view_parts import rounded_parts
+from labkit.widgets.view_parts import MINUS, rounded_parts, true_minus
 
 _VERDICTS = {
     Action.ENTER_LONG: "went long",
@@ -34,7 +34,7 @@ class Why:
         strongest = sorted(d.contributions.items(), key=lambda item: -abs(item[1]))[:4]
         passed = sum(gate.passed for gate in d.gates)
         against = "; ".join(f"{gate_words(gate)} ({gate.detail})" for gate in d.gates if not gate.passed)
-        return [
+        told = [
             ("Verdict", f"{_VERDICTS[d.action]}: {reason[:1].lower()}{reason[1:]}"),
             (
                 "Better side",
@@ -51,6 +51,7 @@ class Why:
             ("Spoke against", against or "nothing"),
             ("Would flip it", flip_words(d)),
         ]
+        return [(title, true_minus(text)) for title, text in told]
 
     def __repr__(self) -> str:
         width = max(len(title) for title, _ in self.lines())
@@ -63,7 +64,7 @@ class Why:
             for title, text in self.lines()
         )
         gates = "".join(
-            f"<li>{html.escape(f'{gate_words(gate)}: {gate.detail}')}</li>"
+            f"<li>{html.escape(true_minus(f'{gate_words(gate)}: {gate.detail}'))}</li>"
             for gate in self.decision.gates
             if gate.passed
         )
@@ -81,4 +82,4 @@ def _value_words(decision: Decision) -> str:
     edge, costs = points[0], [0 - point for point in points[1:]]
     names = ("fees", "spread", "slippage", "funding", "execution gap")
     named = ", ".join(f"{name} {cost:.1f}" for name, cost in zip(names, costs, strict=True))
-    return f"{sum(points):+.1f} bp = edge {edge:.1f} - costs {sum(costs):.1f} ({named})"
+    return f"{sum(points):+.1f} bp = edge {edge:.1f} {MINUS} costs {sum(costs):.1f} ({named})"

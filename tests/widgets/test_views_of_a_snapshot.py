@@ -108,6 +108,11 @@ def test_a_refusal_tells_the_numbers_its_gate_compared(lab: Any) -> None:
     assert reasons["buy"] == "edge above cost"
 
 
+def test_an_event_is_read_with_a_minus_sign() -> None:
+    (line,) = views.event_lines((EventRow(1, "info", "closed BTCUSDT, net -13.79"),))
+    assert line.text == "closed BTCUSDT, net −13.79"
+
+
 def test_two_equal_events_of_one_moment_are_one_line(lab: Any) -> None:
     lines = views.event_lines((EventRow(1, "info", "a"), EventRow(1, "info", "a"), EventRow(2, "alarm", "b")))
     assert [(line.text, line.tone) for line in lines] == [("b", "bad"), ("a", "")]
