@@ -49,15 +49,16 @@ class HealthPanel(SnapshotWidget):
     _lab: LabWithWeather
 
     def __init__(self, lab: LabWithWeather) -> None:
+        self._weather: Mapping[str, Any] = {}
+        self._truth: Mapping[str, IntentTruth] | None = None
         super().__init__(lab)
 
     def _view(self, snapshot: Snapshot) -> HealthView:
-        weather: Mapping[str, Any] = {}
-        truth: Mapping[str, IntentTruth] = {}
-        # A lab that does not run yet, or no more, has no weather; the rest of the panel is still worth seeing.
+        # A lab that runs no more cannot be asked: what its exchange said last is what the score ended with.
         with contextlib.suppress(LabkitError):
-            weather, truth = self._lab.weather.status(), self._lab.weather.executions()
-        return health_view(snapshot, weather, truth, {"Process": str(os.getpid()), "Folder": str(self._lab.folder)})
+            self._weather, self._truth = self._lab.weather.status(), self._lab.weather.executions()
+        stamp = {"Process": str(os.getpid()), "Folder": str(self._lab.folder)}
+        return health_view(snapshot, self._weather, self._truth, stamp)
 
     def _static_html(self, snapshot: Snapshot) -> str:
         return health_html(self._view(snapshot), clock_of(snapshot))

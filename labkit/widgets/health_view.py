@@ -124,14 +124,14 @@ class HealthView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def health_view(
-    snapshot: Snapshot, weather: Mapping[str, Any], truth: Mapping[str, IntentTruth], stamp: Mapping[str, str]
+    snapshot: Snapshot, weather: Mapping[str, Any], truth: Mapping[str, IntentTruth] | None, stamp: Mapping[str, str]
 ) -> HealthView:
     """The health panel's view of one moment.
 
     Args:
         snapshot: the lab.
-        weather: `lab.weather.status()`; empty where the exchange cannot be asked.
-        truth: `lab.weather.executions()`.
+        weather: `lab.weather.status()`; empty where the exchange was never asked.
+        truth: `lab.weather.executions()`; None where it was never asked.
         stamp: where this lab lives, in words.
     """
     present = weather.get("weather") or ""
@@ -142,7 +142,7 @@ def health_view(
         lanes=lanes_of(snapshot.breaker),
         streams=tuple(_stream(row, snapshot.time_ms) for row in snapshot.streams),
         loops=tuple(_loop(row) for row in snapshot.loops),
-        weather=f"{words(present)}, seed {weather.get('seed')}" if present else "fair",
+        weather=f"{words(present)}, seed {weather.get('seed')}" if present else "fair" if weather else NOTHING,
         weathers=tuple(
             WeatherChoice(key=script.name, description=script.description, here=script.name == present)
             for script in WEATHERS.values()
@@ -231,25 +231,27 @@ def _loop(row: LoopRow) -> LoopHealth:
     )
 
 
-def _score(snapshot: Snapshot, strikes: Mapping[str, int], truth: Mapping[str, IntentTruth]) -> tuple[Figure, ...]:
+def _score(
+    snapshot: Snapshot, strikes: Mapping[str, int], truth: Mapping[str, IntentTruth] | None
+) -> tuple[Figure, ...]:
     """What the weather did, and what became of the account: the two columns that must not meet."""
-    twice = sum(each.executions > 1 for each in truth.values())
+    twice = 0 if truth is None else sum(each.executions > 1 for each in truth.values())
     refused = sum(row.rejected for row in snapshot.streams)
     return (
-        Figure(key="strikes", label="Faults struck", text=f"{sum(strikes.values()):,}"),
+        Figure(key="strikes", label="Faults struck", text=NOTHING if truth is None else f"{sum(strikes.values()):,}"),
         Figure(key="refused", label="Frames refused", text=f"{refused:,}", title="Nothing refused is ever decided on"),
         Figure(key="reconnects", label="Reconnects", text=f"{snapshot.counts.reconnects:,}"),
         Figure(
             key="intents",
             label="Orders meant",
-            text=f"{len(truth):,}",
+            text=NOTHING if truth is None else f"{len(truth):,}",
             title="Client order ids in the exchange's own books",
         ),
         Figure(
             key="twice",
             label="Executed twice",
-            text=f"{twice:,}",
-            tone="bad" if twice else "good",
+            text=NOTHING if truth is None else f"{twice:,}",
+            tone="" if truth is None else "bad" if twice else "good",
             title="By the exchange's own books; must be 0 in any weather",
         ),
     )

@@ -163,4 +163,11 @@ def test_entries_are_allowed_again_by_a_button_while_a_cell_computes(notebook: A
     assert notebook.is_running(5)
     notebook.wait_for_cell(5)
     assert pauses(folder) == [True, False]
+
+
+def test_the_panel_of_a_stopped_lab_shows_the_score_it_ended_with(notebook: Any) -> None:
+    strikes = notebook.page.locator(".labkit-health [data-figure=strikes] .labkit-figure-text")
+    struck = int(strikes.inner_text().replace(",", ""))
     notebook.run_cell(4)
+    notebook.page.wait_for_selector(".labkit-health .labkit-state:has-text('stopped')")
+    assert int(strikes.inner_text().replace(",", "")) == struck > 0

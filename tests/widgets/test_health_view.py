@@ -24,7 +24,7 @@ HALTED = BreakerRow(
 
 
 def view_of(lab: Any, weather: dict[str, Any] | None = None, truth: dict[str, IntentTruth] | None = None) -> HealthView:
-    return health_view(lab.snapshot(), weather or {}, truth or {}, {"Process": "4711"})
+    return health_view(lab.snapshot(), weather or {}, truth, {"Process": "4711"})
 
 
 def test_the_present_rung_tells_since_when_why_and_what_next() -> None:
@@ -59,9 +59,20 @@ def test_the_present_weather_is_the_one_pressed_button(lab: Any) -> None:
 
 
 def test_without_an_exchange_to_ask_the_rest_is_still_shown(lab: Any) -> None:
+    assert len(view_of(lab).streams) == 2
+
+
+def test_without_an_exchange_to_ask_nothing_is_claimed_of_its_weather_or_its_books(lab: Any) -> None:
     view = view_of(lab)
-    assert view.weather == "fair"
-    assert len(view.streams) == 2
+    assert view.weather == "–"
+    score = {figure.key: (figure.text, figure.tone) for figure in view.score}
+    assert {key: score[key] for key in ("strikes", "intents", "twice")} == dict.fromkeys(
+        ("strikes", "intents", "twice"), ("–", "")
+    )
+
+
+def test_an_exchange_without_weather_is_fair(lab: Any) -> None:
+    assert view_of(lab, {"weather": None, "seed": None, "strikes": {}}, {}).weather == "fair"
 
 
 @pytest.mark.parametrize("text", ["normal", "closing", "user data", "Executed twice", "4711"])
