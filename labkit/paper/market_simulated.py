@@ -462,15 +462,15 @@ class _Path:
 
     def seconds(self, day: int) -> _SecondBlock:
         """The day that is lived through now; days before it are let go."""
-        if day not in self._lived:
-            self.prepare(day)
+        self.prepare(day)
         if len(self._lived) > 1:
             self._lived = {kept: self._lived[kept] for kept in (day, day + 1) if kept in self._lived}
         return self._lived[day]
 
     def prepare(self, day: int) -> None:
         """Make a day ahead of time: of hundreds of symbols all at once takes seconds in which nothing else happens."""
-        self._lived[day] = self._seconds(day)
+        if day not in self._lived:
+            self._lived[day] = self._seconds(day)
 
     def _seconds(self, day: int) -> _SecondBlock:
         minutes = self.minutes(day)
