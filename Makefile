@@ -42,7 +42,7 @@ lab: $(STAMP)
 # work takes long would make the outputs of notebooks differ, so there is none.
 test: setup
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not deep and not browser"
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not deep and browser"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not deep and browser" --timeout 600
 	@state=$$(mktemp -d) && LABKIT_DATA_DIR=$$state TQDM_DISABLE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
 	  --nbval --nbval-current-env --nbval-cell-timeout 170 --timeout 400 notebooks; \
 	  status=$$?; rm -rf $$state; exit $$status

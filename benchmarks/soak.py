@@ -158,7 +158,7 @@ async def _watched(lab: Assembly, seconds: float) -> Soak:
     while (now := time.monotonic()) < begin + seconds:
         seen.minutes.append((now - begin) / 60)
         seen.memory_mb.append(process.memory_info().rss / BYTES_OF_A_MB)
-        seen.event_lags_ms.append(monitor.latency_ms_p99 / lab.clock.speed)
+        seen.event_lags_ms.append(monitor.latency_ms[1] / lab.clock.speed)
         for _ in range(PROBES_PER_SAMPLE):
             due = time.monotonic() + PROBE_SECONDS
             await asyncio.sleep(PROBE_SECONDS)

@@ -19,6 +19,8 @@ LESSONS = [path for path in NOTEBOOKS if path.name != "90_daily_report.ipynb"]
 """The daily report is a page that is written every day: as long as a day needs, and no lesson."""
 
 MOST_CODE_CELLS = 14
+MOST_CHARACTERS = 300_000
+"""A notebook is read as a change, and opened over a slow line."""
 LIVING = re.compile(r"application/vnd\.jupyter\.widget|application/javascript")
 """Outputs that are dead text, or need trust, on every page but the one they were made on."""
 LOGIC = (
@@ -73,6 +75,11 @@ def is_too_long(notebook: Notebook) -> list[str]:
     return [f"{count} code cells"] if count > MOST_CODE_CELLS else []
 
 
+def is_too_heavy(notebook: Notebook) -> list[str]:
+    count = len(json.dumps(notebook, indent=1, ensure_ascii=False))
+    return [f"{count:,} characters"] if count > MOST_CHARACTERS else []
+
+
 def without_language(notebook: Notebook) -> list[str]:
     """What an editor needs to choose kernel and colours without asking."""
     wanted = {"kernelspec": ("name", "display_name", "language"), "language_info": ("name", "file_extension")}
@@ -94,6 +101,7 @@ GATES: dict[str, tuple[Callable[[Notebook], list[str]], list[Path]]] = {
     "says a sentence before each cell": (unannounced_cells, LESSONS),
     "holds no logic": (cells_with_logic, NOTEBOOKS),
     "is short": (is_too_long, LESSONS),
+    "is light": (is_too_heavy, NOTEBOOKS),
     "says its language": (without_language, NOTEBOOKS),
     "keeps no timings": (timings, NOTEBOOKS),
 }
@@ -132,6 +140,10 @@ def spoil_length(notebook: Notebook) -> None:
     notebook["cells"] *= MOST_CODE_CELLS + 1
 
 
+def spoil_weight(notebook: Notebook) -> None:
+    code_cells(notebook)[0]["source"] = ["1" * MOST_CHARACTERS]
+
+
 def spoil_language(notebook: Notebook) -> None:
     del notebook["metadata"]["language_info"]["file_extension"]
 
@@ -166,6 +178,7 @@ def test_no_gate_is_shut_to_a_faultless_notebook(gate: Callable[[Notebook], list
         (unannounced_cells, spoil_order),
         (cells_with_logic, spoil_logic),
         (is_too_long, spoil_length),
+        (is_too_heavy, spoil_weight),
         (without_language, spoil_language),
         (timings, spoil_timings),
     ],

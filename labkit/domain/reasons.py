@@ -45,7 +45,7 @@ GATES = {
 }
 
 DECISIONS = {
-    "holding": "The position is kept",
+    "holding": "The model has not changed its mind",
     "model_flip": "The model now prefers the other side",
     "model_not_finite": "The model answered with numbers that are none",
 }

@@ -120,6 +120,7 @@ def take_snapshot(scheduler: UnifiedScheduler, *, lag_ms: tuple[float, float] = 
     symbols = scheduler.config.symbols
     quotes, marks = latest_quotes(scheduler), latest_marks(scheduler)
     streams = scheduler.streams_status()
+    latency_ms, handling_ms = monitor.latency_ms, monitor.handling_ms
     now_ms = scheduler.clock.now_ms()
     breaker = client.breaker
     return Snapshot(
@@ -157,10 +158,10 @@ def take_snapshot(scheduler: UnifiedScheduler, *, lag_ms: tuple[float, float] = 
         ),
         loop_lag_ms_p50=lag_ms[0],
         loop_lag_ms_p99=lag_ms[1],
-        feed_latency_ms_p50=monitor.latency_ms_p50,
-        feed_latency_ms_p99=monitor.latency_ms_p99,
-        feed_handling_ms_p50=monitor.handling_ms_p50,
-        feed_handling_ms_p99=monitor.handling_ms_p99,
+        feed_latency_ms_p50=latency_ms[0],
+        feed_latency_ms_p99=latency_ms[1],
+        feed_handling_ms_p50=handling_ms[0],
+        feed_handling_ms_p99=handling_ms[1],
         entries_paused="; ".join(engine.paused_by.values()),
         ledger_sequence=scheduler.ledger.sequence,
         ledger_hash=scheduler.ledger.head_hash,

@@ -602,7 +602,7 @@ class UnifiedScheduler:
                 ),
                 weight_used=self._weight_used,
                 weight_limit=self.binance_client.limits.weight_limit,
-                latency_ms_p99=self.websocket_monitor.latency_ms_p99,
+                latency_ms_p99=self.websocket_monitor.latency_ms[1],
             )
         )
         self._weight_used = 0

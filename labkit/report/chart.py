@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH_INCHES = 10.4
-DOTS_PER_INCH = 192
+DOTS_PER_INCH = 168
 PALETTE = 128
 CSS_DOTS_PER_INCH = 96
 

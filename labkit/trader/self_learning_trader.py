@@ -84,6 +84,8 @@ class SelfLearningTrader:
         self._scratch = step.scratch()
         self._foreign = step.nobody_else(len(self.symbols))
         self._last_price: dict[str, float] = {}
+        self._shown: tuple[VirtualPosition, ...] | None = None
+        """What `virtual_positions` last said; None once something has changed."""
         self._labels: deque[Label] = deque(maxlen=LABELS_KEPT)
 
     # -- living ---------------------------------------------------------------------------------------------------
@@ -109,6 +111,7 @@ class SelfLearningTrader:
         minutes = np.ascontiguousarray(open_time_ms, np.int64) // MINUTE_MS
         if minutes.size and (np.diff(minutes) <= 0).any():
             raise LocalProtocolError("minutes must be rising")
+        self._shown = None
         first = int(np.searchsorted(minutes, self._common("minute"), side="right"))
         # Memory that may not be written (Arrow's, say) is another type to numba: it would compile all over again.
         rows = np.require(ohlcv[first:], np.float64, ["C", "W"])
@@ -145,6 +148,7 @@ class SelfLearningTrader:
         minute = open_time_ms // MINUTE_MS
         if minute <= self._common("minute"):
             raise LocalProtocolError(f"minute {open_time_ms} was lived already (last: {self.last_open_time_ms})")
+        self._shown = None
         rows = np.full((1, len(self.symbols), 6), np.nan)
         for index, symbol in enumerate(self.symbols):
             bar = bars.get(symbol)
@@ -254,17 +258,21 @@ class SelfLearningTrader:
 
     def mark_virtual(self, quotes: Mapping[str, Quote]) -> None:
         """Re-mark open virtual positions at the middle of these quotes. For display; nothing is learned from it."""
+        self._shown = None
         for symbol, quote in quotes.items():
             bid, ask = quote_to_floats(quote)
             self._last_price[symbol] = 0.5 * (bid + ask)
 
     def virtual_positions(self) -> tuple[VirtualPosition, ...]:
         """The open virtual positions, oldest first per symbol; of each pair the side the model leaned to."""
-        return tuple(
-            self._virtual_position(symbol, index, *pair)
-            for index, symbol in enumerate(self.symbols)
-            for pair in self._open_pairs(index)
-        )
+        # Kept, because widgets ask five times a second, on the loop that trades.
+        if self._shown is None:
+            self._shown = tuple(
+                self._virtual_position(symbol, index, *pair)
+                for index, symbol in enumerate(self.symbols)
+                for pair in self._open_pairs(index)
+            )
+        return self._shown
 
     def observe_execution(self, symbol: str, real_minus_virtual: float) -> None:
         """Learn what real fills lose (negative) or gain against their virtual twin, as a fraction of notional."""
@@ -301,6 +309,7 @@ class SelfLearningTrader:
                     f"stored trader state does not fit: {field} is {getattr(header, field)!r}, "
                     f"expected {getattr(own, field)!r}"
                 )
+        self._shown = None
         known = len(payload) - header.policy_bytes
         try:
             self._state = self._states.from_bytes(payload[: max(0, known)], self._state)

@@ -9,7 +9,7 @@ business. Called by the widgets; knows none of them.
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -39,6 +39,7 @@ from labkit.widgets.view_parts import (
     percent,
     price,
     price_places,
+    remembered,
     signed,
     signed_money,
     tone_of,
@@ -269,7 +270,8 @@ def symbol_line(row: SymbolRow, time_ms: int, held: str = "") -> SymbolLine:
     )
 
 
-def decision_lines(decisions: Iterable[Decision]) -> tuple[DecisionLine, ...]:
+@remembered
+def decision_lines(decisions: tuple[Decision, ...]) -> tuple[DecisionLine, ...]:
     """The latest decision of each symbol, newest first."""
     newest_first = sorted(decisions, key=lambda decision: (-decision.time_ms, decision.symbol))
     return tuple(_decision_line(decision) for decision in newest_first)
@@ -300,7 +302,8 @@ def _reason(decision: Decision) -> str:
     return decision_words(decision) + (f": {true_minus(detail)}" if detail else "")
 
 
-def event_lines(events: Sequence[EventRow]) -> tuple[EventLine, ...]:
+@remembered
+def event_lines(events: tuple[EventRow, ...]) -> tuple[EventLine, ...]:
     """The last lines of the event log, newest first. Equal lines of one moment are shown once."""
     lines: dict[str, EventLine] = {}
     for event in reversed(events[-EVENTS_SHOWN:]):

@@ -34,6 +34,10 @@ LOOK_AT_FOCUS = """() => {
     return [named(node), outlined || thick];
 }"""
 
+PATIENCE_SECONDS = 150
+"""How long to wait for what shall come. A slow machine takes four times as long as another; a test that passes does not
+wait, and one that claims a time reads it off the page."""
+
 START_THE_SERVER = "import sys; from labkit.jupyter_server import main; main(int(sys.argv[1]), 'none', sys.argv[2])"
 
 
@@ -63,7 +67,7 @@ class Notebook:
 
     def reload(self) -> None:
         """Load the page anew. By its address: another browser at the same server may have changed what was open."""
-        self.page.goto(self._address, timeout=60_000)
+        self.page.goto(self._address)
 
     def execute(self, command: str, arguments: dict[str, Any] | None = None) -> None:
         """Start a command of JupyterLab; does not wait for its end."""
@@ -80,7 +84,7 @@ class Notebook:
         )
         self.execute("notebook:run-cell")
 
-    def run_cell(self, index: int, timeout_seconds: float = 60) -> None:
+    def run_cell(self, index: int, timeout_seconds: float = PATIENCE_SECONDS) -> None:
         """Run one code cell and wait for its end. Fails if it raised."""
         self.start_cell(index)
         self.wait_for_cell(index, timeout_seconds)
@@ -104,7 +108,7 @@ class Notebook:
         parts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
         return "\n".join("".join(part) for part in parts)
 
-    def wait_for_cell(self, index: int, timeout_seconds: float = 60) -> None:
+    def wait_for_cell(self, index: int, timeout_seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until that cell has a number instead of a star."""
         self.page.wait_for_function(
             r"index => /\d/.test(window.jupyterapp.shell.currentWidget.content.widgets[index].promptNode.textContent)",
@@ -219,11 +223,12 @@ def open_notebook(chromium: Any, server_address: str) -> Iterator[Callable[[str]
 
     def opened(name: str) -> Notebook:
         context = chromium.new_context(viewport={"width": 1380, "height": 1000})
+        context.set_default_timeout(PATIENCE_SECONDS * 1000)
         contexts.append(context)
         page = context.new_page()
         # A workspace of the server remembers what other browsers had open: each of these begins with an empty one.
         address = server_address.replace("00_start_here.ipynb", name)
-        page.goto(f"{address}&reset", timeout=60_000)
+        page.goto(f"{address}&reset")
         page.wait_for_function(
             """name => {
                 const panel = window.jupyterapp?.shell?.currentWidget;
@@ -231,7 +236,6 @@ def open_notebook(chromium: Any, server_address: str) -> Iterator[Callable[[str]
                     && panel.sessionContext?.session?.kernel?.status === 'idle';
             }""",
             arg=name,
-            timeout=60_000,
         )
         return Notebook(page, address)
 

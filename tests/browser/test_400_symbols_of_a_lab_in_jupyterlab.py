@@ -38,7 +38,7 @@ def notebook(
     start = START.format(folder=str(tmp_path_factory.mktemp("400") / "data"))
     opened = open_notebook(new_notebook("lab_of_400_symbols.ipynb", start, "lab.monitor()", WAIT, "lab.stop()"))
     for index in range(3):
-        opened.run_cell(index, timeout_seconds=120)
+        opened.run_cell(index)
     opened.page.wait_for_function(PRICED)
     yield opened
     opened.run_cell(3)

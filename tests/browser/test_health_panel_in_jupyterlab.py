@@ -53,7 +53,7 @@ def second(notebook: Any, open_notebook: Callable[[str], Any]) -> Any:
     notebook.execute("docmanager:save")
     notebook.page.wait_for_timeout(1_000)
     opened = open_notebook(NOTEBOOK)
-    opened.page.wait_for_selector(".labkit-health [data-weather=storm]", timeout=60_000)
+    opened.page.wait_for_selector(".labkit-health [data-weather=storm]")
     return opened
 
 
@@ -73,7 +73,7 @@ def pauses(folder: Path) -> list[bool]:
 def test_weather_chosen_on_the_page_is_the_weather_of_the_exchange_and_strikes(notebook: Any) -> None:
     notebook.page.locator(".labkit-health [data-weather=storm]").click()
     notebook.page.wait_for_selector(".labkit-health [data-weather=storm][aria-pressed=true]")
-    notebook.page.wait_for_selector(".labkit-health [data-strike]", timeout=20_000)
+    notebook.page.wait_for_selector(".labkit-health [data-strike]")
     notebook.run_cell(2)
     assert notebook.output_text(2).startswith("Weather(storm")
 
@@ -109,7 +109,7 @@ def test_weather_begun_on_one_page_shows_on_the_other_which_can_end_it(notebook:
 @pytest.mark.deep
 def test_a_reloaded_page_shows_figures_that_move_and_its_buttons_work(notebook: Any, second: Any) -> None:
     second.reload()
-    second.page.wait_for_selector(".labkit-health [data-weather=storm][aria-pressed=true]", timeout=60_000)
+    second.page.wait_for_selector(".labkit-health [data-weather=storm][aria-pressed=true]")
     second.page.wait_for_selector(".labkit-health .labkit-stale", state="hidden")
     clock = second.page.locator(".labkit-health .labkit-time").inner_text()
     second.page.wait_for_function(

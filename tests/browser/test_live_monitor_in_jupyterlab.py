@@ -187,7 +187,7 @@ def test_a_second_browser_shows_the_same_run(notebook: Any, open_notebook: Calla
     notebook.execute("docmanager:save")
     notebook.page.wait_for_timeout(1_500)
     second = open_notebook(NAME).page
-    second.wait_for_selector(ROWS, timeout=30_000)
+    second.wait_for_selector(ROWS)
     second.wait_for_selector(".labkit-state:visible")
     clock = ".labkit-monitor .labkit-time"
     first_time, second_time = (each.locator(clock).inner_text() for each in (notebook.page, second))
@@ -202,11 +202,10 @@ def test_a_second_browser_shows_the_same_run(notebook: Any, open_notebook: Calla
 
 def test_a_reloaded_page_finds_the_monitor_alive(notebook: Any, page: Any) -> None:
     notebook.reload()
-    page.wait_for_selector(ROWS, timeout=60_000)
+    page.wait_for_selector(ROWS)
     page.wait_for_selector(".labkit-state:visible")
     before = page.locator("tr[data-symbol=BTCUSDT] [data-cell=bid]").inner_text()
     page.wait_for_function(
         "before => document.querySelector('tr[data-symbol=BTCUSDT] [data-cell=bid]').textContent !== before",
         arg=before,
-        timeout=20_000,
     )

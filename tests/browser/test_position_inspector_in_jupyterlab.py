@@ -61,7 +61,7 @@ class Inspected:
 
     def answered(self, words: str) -> None:
         self.page.wait_for_function(
-            "words => document.querySelector('.labkit-answer').textContent.includes(words)", arg=words, timeout=10_000
+            "words => document.querySelector('.labkit-answer').textContent.includes(words)", arg=words
         )
 
     def field(self, name: str) -> Any:
@@ -90,7 +90,7 @@ def inspected(
         "until = time.monotonic() + 8\nwhile time.monotonic() < until: pass",
     )
     notebook = open_notebook(name)
-    notebook.run_cell(0, timeout_seconds=120)
+    notebook.run_cell(0)
     notebook.run_cell(1)
     found = Inspected(notebook, folder)
     found.page.wait_for_selector(f".labkit-positions tr[data-position={found.symbol}]")
@@ -261,9 +261,9 @@ def test_a_choice_is_made_while_a_cell_sleeps(inspected: Inspected) -> None:
     inspected.notebook.start_cell(3)
     inspected.page.wait_for_timeout(500)
     inspected.page.get_by_role("button", name="Leave the detail").click()
-    inspected.page.wait_for_selector(".labkit-positions .labkit-detail", state="hidden", timeout=4_000)
+    inspected.page.wait_for_selector(".labkit-positions .labkit-detail", state="hidden")
     inspected.page.locator(f"tr[data-position={inspected.symbol}] .labkit-choose").click()
-    inspected.page.wait_for_selector(CHOSEN, timeout=4_000)
+    inspected.page.wait_for_selector(CHOSEN)
     assert inspected.notebook.is_running(3)
     inspected.notebook.wait_for_cell(3)
 
@@ -274,7 +274,7 @@ def test_a_second_browser_sees_the_same_position_and_what_it_does_shows_in_both(
     inspected.notebook.execute("docmanager:save")
     inspected.page.wait_for_timeout(1_500)
     other = open_notebook(NOTEBOOK).page
-    other.wait_for_selector(CHOSEN, timeout=60_000)
+    other.wait_for_selector(CHOSEN)
     stop, _, _ = inspected.row()
     moves = len(inspected.ledger(ev.ExitsChanged))
     wanted = str(inspected.further())
@@ -283,14 +283,12 @@ def test_a_second_browser_sees_the_same_position_and_what_it_does_shows_in_both(
     inspected.page.wait_for_function(
         "wanted => Number(document.querySelector('.labkit-field[data-exit=stop]').value) === Number(wanted)",
         arg=wanted,
-        timeout=10_000,
     )
     assert inspected.row()[0] == Decimal(wanted)
     inspected.page.locator(".labkit-undo").click()
     other.wait_for_function(
         "stop => Number(document.querySelector('.labkit-field[data-exit=stop]').value) === Number(stop)",
         arg=str(stop),
-        timeout=10_000,
     )
     other.close()
     assert [event.stop_price for event in inspected.ledger(ev.ExitsChanged)[moves:]] == [Decimal(wanted), stop]
@@ -311,7 +309,6 @@ def test_half_of_it_is_closed_by_two_clicks(inspected: Inspected) -> None:
     inspected.page.wait_for_function(
         "was => !document.querySelector('.labkit-detail-title').textContent.endsWith(' ' + was)",
         arg=f"{abs(quantity).normalize():f}",
-        timeout=10_000,
     )
     left = inspected.row()[2]
     asked = inspected.ledger(ev.CloseRequested)[-1]
@@ -324,12 +321,12 @@ def test_the_detail_comes_back_after_a_reload_of_the_page(inspected: Inspected) 
     inspected.notebook.execute("docmanager:save")
     inspected.page.wait_for_timeout(1_500)
     inspected.notebook.reload()
-    inspected.page.wait_for_selector(CHOSEN, timeout=60_000)
-    inspected.page.wait_for_selector(".labkit-chart-up[d^=M]", state="attached", timeout=20_000)
+    inspected.page.wait_for_selector(CHOSEN)
+    inspected.page.wait_for_selector(".labkit-chart-up[d^=M]", state="attached")
 
 
 def test_all_of_it_is_closed_by_two_clicks_and_the_page_says_how_it_ended(inspected: Inspected) -> None:
     inspected.press_twice(f"Close 100 % of {inspected.symbol}")
-    inspected.page.locator(".labkit-gone:visible", has_text="closed by hand").wait_for(timeout=15_000)
+    inspected.page.locator(".labkit-gone:visible", has_text="closed by hand").wait_for()
     asked = inspected.ledger(ev.CloseRequested)[-1]
     assert (asked.symbol, asked.quantity) == (inspected.symbol, None)

@@ -9,9 +9,10 @@ from typing import Any
 import nbformat
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+from tests.browser.conftest import PATIENCE_SECONDS
 
-CLOSE_SECONDS = 20
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
+
 OWN_CELLS = {
     "busy": "import time; time.sleep(12)",
     # Else the trader may open the same position again, at this pace within a moment of its closing.
@@ -38,7 +39,7 @@ class StartHere:
     def number(self, name: str) -> int:
         return self._cells.index(name)
 
-    def run(self, name: str, timeout_seconds: float = 60) -> str:
+    def run(self, name: str, timeout_seconds: float = PATIENCE_SECONDS) -> str:
         """Run one cell to its end; its text output."""
         self.notebook.run_cell(self.number(name), timeout_seconds)
         text: str = self.notebook.output_text(self.number(name))
@@ -58,7 +59,7 @@ def start_here(notebook_folder: Path, open_notebook: Callable[[str], Any]) -> St
     opened = StartHere(open_notebook("00_start_here.ipynb"), [cell["id"] for cell in document.cells])
     opened.run("start")
     opened.run("monitor")
-    opened.run("prices", timeout_seconds=150)
+    opened.run("prices")
     opened.page.wait_for_selector(".labkit-monitor tr[data-symbol=BTCUSDT]")
     return opened
 
@@ -77,7 +78,7 @@ def test_the_market_says_that_it_is_not_real(start_here: StartHere) -> None:
 
 
 def test_a_decision_is_shown_with_its_reason(start_here: StartHere) -> None:
-    start_here.run("decisions", timeout_seconds=150)
+    start_here.run("decisions")
     assert "Would flip it" in start_here.run("why")
     start_here.notebook.photograph("start-here-monitor", ".labkit-monitor")
 
@@ -100,7 +101,7 @@ def test_close_closes_the_position_and_the_ledger_knows_who_did_it(start_here: S
         # A machine with much to do may need longer between the two than the button stays armed.
         if not start_here.page.evaluate(STILL_ASKS, symbol):
             break
-    held.wait_for(state="detached", timeout=CLOSE_SECONDS * 1000)
+    held.wait_for(state="detached")
     assert "user" in start_here.run("reasons")
     start_here.run("resume")
 

@@ -13,7 +13,7 @@ START = """
 import labkit
 lab = labkit.start(data_dir={folder!r}, speed=60, symbols=["BTCUSDT", "ETHUSDT"], paper={{"history_days": 100}},
                    trader={{"warm_up_minutes": 600}})
-print(lab.wait_for("running"))
+print(lab.wait_for("running", timeout_seconds=400))
 """
 SLIDER = "[data-setting=barrier_sigmas]"
 RUNNING = ".labkit-tuner [data-part=running]"
@@ -46,9 +46,10 @@ def notebook(
         "import time; time.sleep(20)",
     )
     opened = open_notebook(name)
-    opened.run_cell(0)
+    # A hundred days of two symbols are made and lived through first.
+    opened.run_cell(0, 420)
     opened.run_cell(1)
-    opened.page.wait_for_selector(".labkit-tuner[data-number]", timeout=150_000)
+    opened.page.wait_for_selector(".labkit-tuner[data-number]", timeout=300_000)
     return opened
 
 
@@ -58,7 +59,7 @@ def second(notebook: Any, open_notebook: Callable[[str], Any]) -> Any:
     notebook.execute("docmanager:save")
     notebook.page.wait_for_timeout(1_500)
     opened = open_notebook("tuner.ipynb")
-    opened.page.wait_for_selector(".labkit-tuner[data-number]", timeout=60_000)
+    opened.page.wait_for_selector(".labkit-tuner[data-number]")
     return opened
 
 
@@ -87,12 +88,12 @@ def test_a_drag_redraws_the_last_ninety_days_and_a_release_all(notebook: Any) ->
     chart = notebook.page.locator(".labkit-tuner canvas").first
     before = chart.evaluate("node => node.toDataURL()")
     set_slider(notebook, 1.6, "input")
-    notebook.page.wait_for_selector(".labkit-tuner [data-part=span][data-preview=yes]", timeout=60_000)
+    notebook.page.wait_for_selector(".labkit-tuner [data-part=span][data-preview=yes]")
     preview = chart.evaluate("node => node.toDataURL()")
     assert preview != before
     assert "90 days" in notebook.page.locator(".labkit-tuner [data-part=span]").inner_text()
     set_slider(notebook, 1.6, "change")
-    notebook.page.wait_for_selector(".labkit-tuner [data-part=span][data-preview='']", timeout=60_000)
+    notebook.page.wait_for_selector(".labkit-tuner [data-part=span][data-preview='']")
     assert chart.evaluate("node => node.toDataURL()") not in (before, preview)
 
 
@@ -169,7 +170,7 @@ def test_a_slider_answers_while_a_cell_is_busy(notebook: Any) -> None:
     notebook.page.wait_for_timeout(500)
     number = notebook.page.locator(".labkit-tuner").get_attribute("data-number")
     set_slider(notebook, 0.4, "change", "[data-setting=cost_margin]")
-    notebook.page.wait_for_selector(f".labkit-tuner:not([data-number='{number}'])", timeout=15_000)
+    notebook.page.wait_for_selector(f".labkit-tuner:not([data-number='{number}'])")
     assert notebook.is_running(6)
     notebook.wait_for_cell(6)
     notebook.page.locator("[data-part=reset]").click()
@@ -183,7 +184,7 @@ def test_a_kernel_that_does_not_answer_is_said_and_what_was_set_meanwhile_is_run
         notebook.page.wait_for_selector(".labkit-tuner .labkit-message:has-text('has not answered yet')")
         assert notebook.page.locator(SLIDER).evaluate("node => node.valueAsNumber") == pytest.approx(1.4)
         assert notebook.page.locator(RUNNING).is_visible()
-    notebook.page.wait_for_selector(RUNNING, state="hidden", timeout=60_000)
+    notebook.page.wait_for_selector(RUNNING, state="hidden")
     assert message.inner_text() == ""
     set_slider(notebook, 1.6, "change")
 
@@ -192,17 +193,17 @@ def test_a_slider_let_go_where_it_was_taken_up_is_run_over_everything(notebook: 
     slider = notebook.page.locator(SLIDER)
     slider.scroll_into_view_if_needed()
     drag(notebook, slider, 20, let_go=False)
-    notebook.page.wait_for_selector(".labkit-tuner [data-part=span][data-preview=yes]", timeout=60_000)
+    notebook.page.wait_for_selector(".labkit-tuner [data-part=span][data-preview=yes]")
     drag(notebook, slider, 0, grip=False)
-    notebook.page.wait_for_selector(".labkit-tuner [data-part=span][data-preview='']", timeout=60_000)
+    notebook.page.wait_for_selector(".labkit-tuner [data-part=span][data-preview='']")
     assert slider.evaluate("node => node.valueAsNumber") == pytest.approx(1.6)
 
 
 def test_a_second_page_shows_the_same_values_and_figures(notebook: Any, second: Any) -> None:
     set_slider(notebook, 1.2, "change")
-    second.page.wait_for_function(SHOWS, arg=[SLIDER, 1.2], timeout=30_000)
+    second.page.wait_for_function(SHOWS, arg=[SLIDER, 1.2])
     for page in (notebook.page, second.page):
-        page.wait_for_selector(RUNNING, state="hidden", timeout=60_000)
+        page.wait_for_selector(RUNNING, state="hidden")
     rows = [page.locator(".labkit-tuner tbody").inner_text() for page in (notebook.page, second.page)]
     assert rows[0] == rows[1]
     set_slider(notebook, 1.6, "change")
@@ -210,13 +211,13 @@ def test_a_second_page_shows_the_same_values_and_figures(notebook: Any, second: 
 
 def test_a_reloaded_page_goes_on_where_it_was(notebook: Any, second: Any) -> None:
     second.reload()
-    second.page.wait_for_selector(".labkit-tuner[data-number]", timeout=60_000)
+    second.page.wait_for_selector(".labkit-tuner[data-number]")
     slider = second.page.locator(SLIDER)
     assert slider.evaluate("node => node.valueAsNumber") == pytest.approx(1.6)
     drag(second, slider, 20)
     moved = slider.evaluate("node => node.valueAsNumber")
     assert moved > 1.6
-    notebook.page.wait_for_function(SHOWS, arg=[SLIDER, moved], timeout=30_000)
+    notebook.page.wait_for_function(SHOWS, arg=[SLIDER, moved])
     set_slider(notebook, 1.6, "change")
 
 
@@ -226,9 +227,9 @@ def test_two_pages_that_move_different_settings_at_once_keep_both(notebook: Any,
         set_slider(second, 0.75, "change", "[data-setting=cost_margin]")
         second.page.wait_for_timeout(500)
     for page in (notebook.page, second.page):
-        page.wait_for_selector(RUNNING, state="hidden", timeout=60_000)
-        page.wait_for_function(SHOWS, arg=["[data-setting=kelly_fraction]", 0.45], timeout=30_000)
-        page.wait_for_function(SHOWS, arg=["[data-setting=cost_margin]", 0.75], timeout=30_000)
+        page.wait_for_selector(RUNNING, state="hidden")
+        page.wait_for_function(SHOWS, arg=["[data-setting=kelly_fraction]", 0.45])
+        page.wait_for_function(SHOWS, arg=["[data-setting=cost_margin]", 0.75])
     notebook.page.locator("[data-part=reset]").click()
     set_slider(notebook, 1.6, "change")
 
@@ -262,7 +263,7 @@ def test_two_clicks_apply_and_the_same_lab_goes_on(notebook: Any) -> None:
     button = notebook.page.locator("[data-part=apply]")
     button.click()
     button.click()
-    notebook.page.wait_for_selector(".labkit-tuner .labkit-message:has-text('started anew')", timeout=60_000)
-    notebook.run_cell(3, timeout_seconds=120)
+    notebook.page.wait_for_selector(".labkit-tuner .labkit-message:has-text('started anew')")
+    notebook.run_cell(3)
     assert notebook.output_text(3).startswith("0.5 running")
     notebook.run_cell(5)

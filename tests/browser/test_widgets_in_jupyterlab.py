@@ -142,7 +142,7 @@ def test_two_key_presses_close_the_position_even_while_a_cell_sleeps(notebook: A
     button.focus()
     notebook.page.keyboard.press("Enter")
     notebook.page.keyboard.press("Enter")
-    notebook.page.wait_for_selector(".labkit-positions tr[data-position=SOLUSDT]", state="detached", timeout=5_000)
+    notebook.page.wait_for_selector(".labkit-positions tr[data-position=SOLUSDT]", state="detached")
     assert notebook.is_running(3)
 
 
@@ -171,7 +171,7 @@ def test_a_dead_kernel_is_called_stale_within_three_seconds(notebook: Any) -> No
         }"""
     )
     notebook.kill_the_kernel()
-    first = notebook.page.wait_for_function("window.firstStale", timeout=20_000).json_value()
+    first = notebook.page.wait_for_function("window.firstStale").json_value()
     assert float(re.search(r"no news for ([\d.]+) s", first).group(1)) <= 3.0  # type: ignore[union-attr]
     notebook.page.get_by_role("button", name="Ok").click()
     notebook.page.set_viewport_size({"width": 1380, "height": 1000})

@@ -215,7 +215,7 @@ def live_through(
                 await scene.pass_seconds(step["rest"] or 1.0)
                 told.append((monitor.symbol_rows(), monitor.streams_status()))
         told.append((monitor.frames, monitor.frames_by_stream_type, monitor.rejected, monitor.reconnects))
-        told.append((monitor.latency_ms_p50, monitor.latency_ms_p99, scene.health, scene.quotes))
+        told.append((monitor.latency_ms, scene.health, scene.quotes))
 
     scene = play(scenario, config=MonitorConfig(backoff_first_ms=10), trading=False)
     return told, scene.monitor._cache.lane.taken

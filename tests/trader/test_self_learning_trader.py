@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -360,6 +361,29 @@ def test_showing_and_marking_virtual_positions_changes_nothing_that_is_learned(
         assert row.due_ms - row.opened_ms == CONFIG.trader.horizon_minutes * MINUTE_MS
         assert row.result == pytest.approx(row.side * (row.last_price / row.entry_price - 1))
     assert trader.state_hash() == before
+
+
+CHANGES_OF_WHAT_IS_SHOWN: dict[str, Callable[[SelfLearningTrader, Market, bytes], object]] = {
+    "a mark": lambda trader, market, _: trader.mark_virtual({"BTCUSDT": quote_of("BTCUSDT", 1_000, 1)}),
+    "a minute": lambda trader, market, _: live(trader, market, 21 * DAY, 21 * DAY + 1),
+    "history": lambda trader, market, _: trader.live_through_arrays(
+        market.minutes[21 * DAY : 22 * DAY] * MINUTE_MS, market.rows[21 * DAY : 22 * DAY]
+    ),
+    "another memory": lambda trader, _, memory: trader.restore(memory),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES_OF_WHAT_IS_SHOWN.values(), ids=CHANGES_OF_WHAT_IS_SHOWN)
+def test_virtual_positions_that_were_looked_at_are_shown_as_they_are_after_a_change(
+    market: Market, experience: bytes, change: Callable[[SelfLearningTrader, Market, bytes], object]
+) -> None:
+    later = experienced(experience)
+    live(later, market, 21 * DAY, 21 * DAY + 60)
+    looked_at, never_looked_at = experienced(experience), experienced(experience)
+    before = looked_at.virtual_positions()
+    for trader in (looked_at, never_looked_at):
+        change(trader, market, later.state_bytes())
+    assert looked_at.virtual_positions() == never_looked_at.virtual_positions() != before
 
 
 def test_a_learner_that_found_the_edge_says_so(experience: bytes) -> None:

@@ -108,6 +108,15 @@ def test_a_refusal_tells_the_numbers_its_gate_compared(lab: Any) -> None:
     assert reasons["buy"] == "edge above cost"
 
 
+def test_a_remembered_view_is_made_anew_only_of_another_value() -> None:
+    made_of = []
+    view = view_parts.remembered(lambda value: made_of.append(value) or f"seen {value}")
+    assert [view((1, 2)), view((1, 2)), view((1, 3)), view((1, 2))] == [
+        "seen (1, 2)", "seen (1, 2)", "seen (1, 3)", "seen (1, 2)"
+    ]  # fmt: skip
+    assert made_of == [(1, 2), (1, 3), (1, 2)]
+
+
 def test_an_event_is_read_with_a_minus_sign() -> None:
     (line,) = views.event_lines((EventRow(1, "info", "closed BTCUSDT, net -13.79"),))
     assert line.text == "closed BTCUSDT, net −13.79"
