@@ -196,7 +196,7 @@ def trade_charts(history: DayHistory) -> Chart:
     shown = metrics.most_telling(history.trades, SMALL_CHARTS)
     count = len(history.trades)
     which = "" if len(shown) == count else f" Of {count} trades the {len(shown)} that earned and lost most."
-    told = "; ".join(f"{t.symbol} {t.side} {t.net_pnl:+,.2f} by {exit_words(t.exit_reason)}" for t in shown)
+    told = "; ".join(f"{t.symbol} {t.side} {t.net_pnl:+,.2f} ({exit_words(t.exit_reason)})" for t in shown)
     rows = -(-len(shown) // CHARTS_A_ROW)
     chart = Chart(1.75 * max(rows, 1), f"Trades and the prices around them, net in {QUOTE}: {told}.{which}")
     if not shown:
