@@ -45,7 +45,7 @@ OTHERS = "others"
 SMALL_SHARE = 2.0
 """Experts that never reach this share, in percent, are drawn together."""
 
-SMALL_CHARTS, CHARTS_A_ROW = 8, 4
+SMALL_CHARTS, CHARTS_A_ROW = 6, 3
 SPLIT_COLOURS = {"price": BLUE, "slippage": SKY, "fees": ORANGE, "funding": PURPLE}
 
 

@@ -179,9 +179,9 @@ def test_of_many_trades_the_best_and_the_worst_have_a_chart_of_their_own(make_da
     history = make_day(trades=60)
     nets = sorted(trade.net_pnl for trade in history.trades)
     told = repr(figures.trade_charts(history))
-    assert told.count(" (") == 8
-    assert all(f"{net:+,.2f}" in told for net in (*nets[:4], *nets[-4:]))
-    assert f"Of {len(nets)} trades the 8 that earned and lost most." in told
+    assert told.count(" (") == 6
+    assert all(f"{net:+,.2f}" in told for net in (*nets[:3], *nets[-3:]))
+    assert f"Of {len(nets)} trades the 6 that earned and lost most." in told
 
 
 def test_the_price_a_small_chart_draws_is_that_of_its_trade_and_no_later(make_day: MakeDay) -> None:
