@@ -92,12 +92,14 @@ class SnapshotWidget(PageWidget):
     def _look(self) -> None:
         try:
             snapshot = self._lab.snapshot()
+            view = self._view(snapshot)
         except (LabkitError, TimeoutError, CancelledError, RuntimeError) as error:
-            # The lab is held up, or its loop is just being closed: the page turns stale by itself and says why.
+            # The lab is held up, or its loop is just being closed, perhaps between its snapshot and what else a view
+            # asks: the page turns stale by itself and says why, and the next look tells how the lab ended.
             self.send({"kind": "trouble", "text": f"the lab does not answer ({type(error).__name__}: {error})"})
             return
         resync, self._resync_wanted = self._resync_wanted, False
-        frame = self._frames.next_frame(self._view(snapshot), clock_of(snapshot), self._clock.now_ms(), resync=resync)
+        frame = self._frames.next_frame(view, clock_of(snapshot), self._clock.now_ms(), resync=resync)
         match frame:
             case Keyframe(content):
                 self.frame = content

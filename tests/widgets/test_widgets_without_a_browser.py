@@ -9,11 +9,15 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from types import SimpleNamespace
 from typing import Any
 
 import ipywidgets
 import pytest
 
+from labkit.errors import LabkitError
+from labkit.widgets.health_panel import HealthPanel
 from labkit.widgets.live_monitor import LiveMonitor
 from labkit.widgets.position_inspector import PositionInspector
 from labkit.widgets.snapshot_widget import SnapshotWidget
@@ -120,6 +124,24 @@ def test_a_lab_that_does_not_answer_is_said_and_looked_at_again(opened: Any, lab
     monitor.comm.sent.clear()
     clock.time_ms += 60_000
     assert until(monitor, lambda: customs(monitor, "patch"))
+
+
+@pytest.mark.parametrize("ending", [RuntimeError("the host has ended"), CancelledError(), TimeoutError()], ids=repr)
+def test_a_lab_that_ends_between_its_snapshot_and_its_weather_is_looked_at_again(
+    opened: Any, lab: Any, clock: Any, ending: BaseException
+) -> None:
+    endings: list[BaseException] = []
+
+    def status() -> Any:
+        raise endings.pop() if endings else LabkitError("the lab is not running")
+
+    lab.folder, lab.weather = "data", SimpleNamespace(status=status)
+    panel = opened(HealthPanel, lab)
+    endings.append(ending)
+    assert type(ending).__name__ in until(panel, lambda: customs(panel, "trouble"))[0]["text"]
+    panel.comm.sent.clear()
+    clock.time_ms += 60_000
+    assert until(panel, lambda: customs(panel, "patch"))
 
 
 def test_a_callback_that_blocks_does_not_stop_the_view(opened: Any, lab: Any, clock: Any) -> None:
