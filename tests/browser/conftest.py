@@ -10,12 +10,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ARTIFACTS = REPOSITORY / ".artifacts"
@@ -37,6 +38,9 @@ LOOK_AT_FOCUS = """() => {
 PATIENCE_SECONDS = 150
 """How long to wait for what shall come. A slow machine takes four times as long as another; a test that passes does not
 wait, and one that claims a time reads it off the page."""
+
+HAS_A_KERNEL = """() => ['idle', 'busy'].includes(
+    window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status)"""
 
 START_THE_SERVER = "import sys; from labkit.jupyter_server import main; main(int(sys.argv[1]), 'none', sys.argv[2])"
 
@@ -66,8 +70,16 @@ class Notebook:
         self._address = address
 
     def reload(self) -> None:
-        """Load the page anew. By its address: another browser at the same server may have changed what was open."""
+        """Load the page anew. By its address: another browser at the same server may have changed what was open.
+
+        Once more if it finds no kernel: a server that is just starting one may fail to list them all (`complaints`).
+        """
         self.page.goto(self._address)
+        with suppress(PlaywrightTimeout):
+            self.page.wait_for_function(HAS_A_KERNEL, timeout=PATIENCE_SECONDS * 1000 / 3)
+            return
+        self.page.goto(self._address)
+        self.page.wait_for_function(HAS_A_KERNEL)
 
     def execute(self, command: str, arguments: dict[str, Any] | None = None) -> None:
         """Start a command of JupyterLab; does not wait for its end."""
