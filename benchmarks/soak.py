@@ -38,6 +38,8 @@ from labkit.paper.stream_sessions import LARGEST_BACKLOG
 
 QUOTES_PER_SECOND = 50.0
 MOST_MB_PER_MINUTE = 1.0
+FILLED_ONCE_MB = 3.0
+"""What caches and pages may still take after the warm-up: it looks like growth in a minute, not in an hour."""
 MOST_LAG_MS = 250.0
 LONGEST_WARM_UP_SECONDS = 60.0
 TOO_SLOW = "too slow"
@@ -89,7 +91,8 @@ class Soak:
     def misses(self) -> list[str]:
         """Which goals were missed."""
         goals = {
-            f"memory grows by {self.mb_per_minute:.2f} MB a minute": self.mb_per_minute <= MOST_MB_PER_MINUTE,
+            f"memory grows by {self.mb_per_minute:.2f} MB a minute": self.mb_per_minute
+            <= MOST_MB_PER_MINUTE + FILLED_ONCE_MB / self.minutes[-1],
             f"event lag is {self.event_lag_ms:.0f} ms": self.event_lag_ms <= MOST_LAG_MS,
             f"loop lag is {self.loop_lag_ms:.0f} ms": self.loop_lag_ms <= MOST_LAG_MS,
             f"{self.listeners_cut_off} queues over {LARGEST_BACKLOG} frames": self.listeners_cut_off == 0,
